@@ -1,0 +1,347 @@
+"""Everything that can be wrong with the platform or the caller. A failing user command is an outcome, not an error.
+
+    OneoffError
+    ├── InvalidInput                  the caller sent something that breaks a rule
+    │   ├── InvalidName  InvalidPath  InvalidCommand  InvalidVariables  InvalidDuration  InvalidImageRef
+    │   ├── InvalidCursor  InvalidBody
+    │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed
+    │   └── SettingsInvalid
+    ├── NotFound                      service, run, deploy, project, environment, token
+    ├── Conflict
+    │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken
+    │   └── IdempotencyKeyReused
+    ├── NotAuthenticated  NotAllowed
+    ├── DiskFull                      new runs are refused, going ones are kept
+    ├── StoreUnavailable  DataFolderLocked
+    └── DriverError
+        ├── DriverUnavailable         cannot work on this machine; says the mend
+        ├── EngineUnavailable         did not answer; temporary
+        ├── ImageUnavailable
+        ├── StartFailed
+        │   └── CommandNotFound  CommandNotExecutable
+        ├── ContainerExists  ContainerBusy  ContainerGone  AlreadyStarted
+        └── ExitUnknown
+
+Each leaf has a stable `code`, builds its message from its arguments and says what to do next. `temporary` tells whether
+the same call may succeed later. `oneoff.api.problems` maps them to HTTP statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class OneoffError(Exception):
+    """Base of all. `str(error)` is a sentence for people; `code` is for programs."""
+
+    code: ClassVar[str] = "internal_error"
+    temporary: ClassVar[bool] = False
+
+
+class InvalidInput(OneoffError):
+    """The caller sent something that breaks a rule. `field` names the offending field of the request, if one does."""
+
+    code = "invalid_input"
+    field: str | None = None
+
+
+class InvalidName(InvalidInput):
+    code = "invalid_name"
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(
+            f"{name!r} cannot be the name of a {what}: use 1 to 63 of a-z, 0-9 and '-', beginning with a letter "
+            "and not ending with '-'"
+        )
+        self.field = "path"
+
+
+class InvalidPath(InvalidInput):
+    code = "invalid_path"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path!r} is no service path: write project/environment or project/environment/service")
+        self.field = "path"
+
+
+class InvalidCommand(InvalidInput):
+    code = "invalid_command"
+
+    def __init__(self, why: str, field: str = "command") -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class InvalidVariables(InvalidInput):
+    code = "invalid_variables"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.field = "variables"
+
+
+class InvalidDuration(InvalidInput):
+    code = "invalid_duration"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} is no duration: write for example 90s, 10m, 1h30m or 30d")
+        self.field = "timeout_seconds"
+
+
+class InvalidImageRef(InvalidInput):
+    code = "invalid_image"
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(
+            f"{text!r} is no image: {why}. Write registry.example.com/shop/web:42, oci:DIR:TAG, docker-archive:FILE "
+            "or docker-daemon:REF"
+        )
+        self.field = "image"
+
+
+class InvalidCursor(InvalidInput):
+    code = "invalid_cursor"
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__(f"{cursor!r} is no cursor of this list: take next_cursor of the page before, unchanged")
+        self.field = "cursor"
+
+
+class InvalidBody(InvalidInput):
+    code = "invalid_body"
+
+    def __init__(self, why: str, field: str | None = None) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class TimeLimitTooLong(InvalidInput):
+    code = "time_limit_too_long"
+
+    def __init__(self, asked: str, most: str, whose: str) -> None:
+        super().__init__(f"a time limit of {asked} is beyond the maximum of {most} of {whose}: ask for {most} or less")
+        self.field = "timeout_seconds"
+
+
+class UnknownInstanceType(InvalidInput):
+    code = "unknown_instance_type"
+
+    def __init__(self, asked: str, allowed: Iterable[str]) -> None:
+        super().__init__(f"{asked!r} is no instance type for this service: use one of {', '.join(allowed)}")
+        self.field = "instance_type"
+
+
+class InstanceTypeTooLarge(InvalidInput):
+    code = "instance_type_too_large"
+
+    def __init__(self, asked: str, node: str, fitting: Iterable[str]) -> None:
+        fits = ", ".join(fitting) or "none of the catalogue"
+        super().__init__(f"{asked} can never run here: the node has {node}. Types that fit: {fits}")
+        self.field = "instance_type"
+
+
+class CapabilityNotAllowed(InvalidInput):
+    code = "capability_not_allowed"
+
+    def __init__(self, asked: str, allowed: Iterable[str]) -> None:
+        super().__init__(f"{asked!r} cannot be allowed: a service may get some of {', '.join(allowed)}, nothing else")
+        self.field = "capabilities"
+
+
+class SettingsInvalid(InvalidInput):
+    """All problems of the settings at once."""
+
+    code = "settings_invalid"
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        super().__init__("the settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+class NotFound(OneoffError):
+    code = "not_found"
+
+    def __init__(self, what: str, key: str, hint: str = "") -> None:
+        super().__init__(f"there is no {what} {key!r}" + (f": {hint}" if hint else ""))
+
+
+class Conflict(OneoffError):
+    code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    code = "already_exists"
+
+    def __init__(self, what: str, key: str, hint: str) -> None:
+        super().__init__(f"{what} {key!r} exists already: {hint}")
+
+
+class AmbiguousPath(Conflict):
+    code = "ambiguous_path"
+
+    def __init__(self, path: str, candidates: Iterable[str]) -> None:
+        super().__init__(f"{path!r} has more than one service: say which, one of {', '.join(candidates)}")
+
+
+class NoLiveImage(Conflict):
+    code = "no_live_image"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} has no live image yet: deploy one first with `oneoff deploy {path} --image REF`")
+
+
+class ServiceBusy(Conflict):
+    code = "service_busy"
+
+    def __init__(self, path: str, going: int) -> None:
+        super().__init__(
+            f"{path} has {going} runs going: wait for them or cancel them (`oneoff runs list {path}`), then delete again"
+        )
+
+
+class LastAdminToken(Conflict):
+    code = "last_admin_token"
+
+    def __init__(self) -> None:
+        super().__init__("this is the last admin token: create another one first with `oneoff token create --admin`")
+
+
+class IdempotencyKeyReused(Conflict):
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"Idempotency-Key {key!r} was used for a different request: use a new key, or send the same body again"
+        )
+
+
+class NotAuthenticated(OneoffError):
+    code = "not_authenticated"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}: send `Authorization: Bearer TOKEN`, set ONEOFF_TOKEN, or `oneoff login`")
+
+
+class NotAllowed(OneoffError):
+    code = "not_allowed"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this token may not {what}: ask an admin for a token that may")
+
+
+class DiskFull(OneoffError):
+    code = "disk_full"
+    temporary = True
+
+    def __init__(self, folder: str, free: str, needed: str) -> None:
+        super().__init__(
+            f"no new runs: {folder} has {free} free and {needed} are kept in reserve. Free some space or give the "
+            "folder a larger disk; going runs are not affected"
+        )
+
+
+class StoreUnavailable(OneoffError):
+    code = "store_unavailable"
+    temporary = True
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the store does not answer: {why}. Nothing was written; try again")
+
+
+class DataFolderLocked(OneoffError):
+    code = "data_folder_locked"
+
+    def __init__(self, folder: str, pid: str) -> None:
+        super().__init__(
+            f"another server (pid {pid}) works on {folder}: stop it, or give this one a folder of its own with --data"
+        )
+
+
+class DriverError(OneoffError):
+    """Something between us and the engine. `detail` holds the engine's own words where there are any."""
+
+    code = "driver_error"
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message if not detail else f"{message}: {detail}")
+        self.detail = detail
+
+
+class DriverUnavailable(DriverError):
+    """It cannot work on this machine. The message gives the reason and the command that mends it."""
+
+    code = "driver_unavailable"
+
+
+class EngineUnavailable(DriverError):
+    """The engine did not answer, or its answer was cut short."""
+
+    code = "engine_unavailable"
+    temporary = True
+
+
+class ImageUnavailable(DriverError):
+    code = "image_unavailable"
+
+    def __init__(self, image: str, detail: str) -> None:
+        super().__init__(f"image {image} cannot be had", detail)
+
+
+class StartFailed(DriverError):
+    """The container could not be made or started; `exit_code` is 126 or 127 when the command was at fault."""
+
+    code = "start_failed"
+    exit_code: int | None = None
+
+
+class CommandNotFound(StartFailed):
+    code = "command_not_found"
+    exit_code = 127
+
+    def __init__(self, argv0: str, hint: str = "") -> None:
+        super().__init__(f"{argv0!r} was not found in the image" + (f": {hint}" if hint else ""))
+
+
+class CommandNotExecutable(StartFailed):
+    code = "command_not_executable"
+    exit_code = 126
+
+    def __init__(self, argv0: str, why: str) -> None:
+        super().__init__(f"{argv0!r} cannot be executed in the image: {why}")
+
+
+class ContainerExists(DriverError):
+    code = "container_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a container {name} exists already")
+
+
+class ContainerBusy(DriverError):
+    code = "container_busy"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"container {name} was started, so it cannot be removed without force")
+
+
+class ContainerGone(DriverError):
+    code = "container_gone"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the engine does not know container {name}")
+
+
+class AlreadyStarted(DriverError):
+    code = "already_started"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"container {name} was started before and is not started twice")
+
+
+class ExitUnknown(DriverError):
+    """It started, and how it ended cannot be known."""
+
+    code = "exit_unknown"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"how container {name} ended cannot be known", why)
