@@ -42,11 +42,9 @@ class ImageRef:
 
     @property
     def registry(self) -> str | None:
-        """Host and port of the registry; None for other transports."""
-        if self.transport is not Transport.REGISTRY:
-            return None
+        """Host and port of the registry; None for the default registry and for other transports."""
         host, slash, _ = self.name.partition("/")
-        return host if slash and _is_registry_host(host) else "docker.io"
+        return host if self.transport is Transport.REGISTRY and slash and _is_registry_host(host) else None
 
     def pinned(self, digest: str) -> ImageRef:
         """The same image by digest, for a registry."""
