@@ -195,7 +195,7 @@ class ServiceBusy(Conflict):
 
     def __init__(self, path: str, going: int) -> None:
         super().__init__(
-            f"{path} has {going} runs going: wait for them or cancel them (`oneoff runs list {path}`), then delete again"
+            f"{path} has {going} runs going: wait for them or cancel them (`oneoff runs list {path}`), then try again"
         )
 
 

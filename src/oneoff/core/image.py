@@ -13,7 +13,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Reference grammar of the OCI distribution specification: path components of a repository name.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"(?:(?P<host>[A-Za-z0-9.-]+(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?)/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)")
+_REPOSITORY = re.compile(
+    rf"(?:(?P<host>[A-Za-z0-9.-]+(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?)/)?(?P<path>{_COMPONENT}(?:/{_COMPONENT})*)"
+)
 
 
 class Transport(StrEnum):
@@ -27,7 +29,7 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A parsed image name. `name` is the repository (with its registry), the folder, the file or the daemon's reference."""
+    """A parsed image name. `name` is the repository (with its registry), folder, file or the daemon's reference."""
 
     transport: Transport
     name: str
