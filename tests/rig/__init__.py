@@ -1,0 +1,1 @@
+"""Real images and private servers for the tests; nothing here is part of the product."""
