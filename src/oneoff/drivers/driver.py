@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from oneoff.core.image import ImageConfig, ImageRef
+from oneoff.core.outcome import Exit as Exit
 
 
 class ContainerState(StrEnum):
@@ -93,17 +94,6 @@ class Handle:
     name: str
     engine_id: str
     run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """Facts of an end, and nothing concluded from them. `code` is what the engine reports (128+n for signal n)."""
-
-    code: int
-    oom_seen: bool
-    started_at: datetime
-    finished_at: datetime
-    stopped_by: str | None = None  # "timeout" when the driver itself enforced the deadline, else None
 
 
 @dataclass(frozen=True, slots=True)

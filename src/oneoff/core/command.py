@@ -1,0 +1,105 @@
+"""What a run executes: the two forms of a command, and how they meet the image's entrypoint. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from oneoff.core.image import ImageConfig
+from oneoff.errors import InvalidCommand
+
+KEEP = "keep"
+CLEAR = "clear"
+Entrypoint = str | tuple[str, ...]  # "keep", "clear" or the list that takes its place
+
+_SHELL = ("/bin/sh", "-c")
+_MOST_ARGUMENT_BYTES = 131_071  # MAX_ARG_STRLEN of the Linux kernel, without the terminating NUL
+
+# Entrypoints that end in `exec "$@"`: a command given to them is run, not swallowed.
+EXEC_WRAPPERS = frozenset(
+    {
+        "tini", "tini-static", "dumb-init", "catatonit", "env", "gosu", "su-exec", "setpriv", "nice", "chpst",
+        "entrypoint", "entrypoint.sh", "docker-entrypoint", "docker-entrypoint.sh", "init", "launcher",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Exactly one of the two forms: `argv` is executed as it is, `shell` runs under /bin/sh -c."""
+
+    argv: tuple[str, ...] | None = None
+    shell: str | None = None
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What takes the place of the image's CMD."""
+        return self.argv if self.argv is not None else (*_SHELL, self.shell or "")
+
+
+def make_command(argv: Sequence[str] | None, shell: str | None) -> Command:
+    """A checked command. Raises InvalidCommand."""
+    if (argv is None) == (shell is None):
+        raise InvalidCommand("give exactly one of command (a list) and shell (a string)")
+    if shell is not None:
+        if not shell.strip():
+            raise InvalidCommand("the shell command is empty", "shell")
+        _check_argument(shell, "shell")
+        return Command(shell=shell)
+    assert argv is not None
+    if not argv or not argv[0]:
+        raise InvalidCommand("the command is empty: write it after --, for example -- python manage.py migrate")
+    for argument in argv:
+        _check_argument(argument, "command")
+    return Command(argv=tuple(argv))
+
+
+def make_entrypoint(choice: str | Sequence[str] | None) -> Entrypoint | None:
+    """`keep`, `clear` or a list; None stays None (nothing chosen). Raises InvalidCommand."""
+    if choice is None or choice in (KEEP, CLEAR):
+        return choice  # type: ignore[return-value]  # one of the two words
+    if isinstance(choice, str) or not choice or not choice[0]:
+        raise InvalidCommand("entrypoint is `keep`, `clear` or a list that is not empty", "entrypoint")
+    for argument in choice:
+        _check_argument(argument, "entrypoint")
+    return tuple(choice)
+
+
+def complete_argv(command: Command, entrypoint: Entrypoint, image: ImageConfig) -> tuple[str, ...]:
+    """What is executed: the entrypoint, then the command instead of the image's CMD, as `docker run IMAGE …` does."""
+    if entrypoint == KEEP:
+        return (*image.entrypoint, *command.arguments)
+    if entrypoint == CLEAR:
+        return command.arguments
+    return (*entrypoint, *command.arguments)
+
+
+def entrypoint_warning(image: ImageConfig, path: str) -> str | None:
+    """A sentence with the fix when the image's entrypoint may swallow a command; None when it is known to run it."""
+    entrypoint = image.entrypoint
+    if not entrypoint:
+        return None
+    program = PurePosixPath(entrypoint[0]).name
+    if program in EXEC_WRAPPERS and not str(entrypoint[0]).startswith("/cnb/process/"):
+        return None
+    shown = " ".join(entrypoint)
+    return (
+        f"the image's entrypoint is `{shown}`, which may swallow a command instead of running it. If runs of {path} "
+        f"do not run their command, set `oneoff service update {path} --entrypoint clear`"
+    )
+
+
+def _check_argument(argument: str, field: str) -> None:
+    if "\0" in argument:
+        raise InvalidCommand("a command cannot contain the character NUL", field)
+    try:
+        length = len(argument.encode())
+    except UnicodeEncodeError:
+        raise InvalidCommand("a command must be valid Unicode", field) from None
+    if length > _MOST_ARGUMENT_BYTES:
+        raise InvalidCommand(
+            f"one argument has {length} bytes, the kernel takes at most {_MOST_ARGUMENT_BYTES}: "
+            "pass a file's name instead of its content",
+            field,
+        )

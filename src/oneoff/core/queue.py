@@ -1,0 +1,58 @@
+"""Who is next: the order in which waiting runs get slots. Pure; the dispatcher and the API use the same order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from oneoff.core.run import Trigger
+
+# Within a service: deploy gates, then what a person or a program waits for, then crons, then batches.
+CLASSES: Mapping[Trigger, int] = {
+    Trigger.DEPLOY: 0,
+    Trigger.MANUAL: 1,
+    Trigger.API: 1,
+    Trigger.CRON: 2,
+    Trigger.RETRY: 2,
+    Trigger.BATCH: 3,
+}
+LIFT_AFTER = timedelta(minutes=5)  # waiting so long lifts a run by one class, again and again
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued run, as far as the order is concerned."""
+
+    run_id: str
+    service_id: str
+    trigger: Trigger
+    created_at: datetime
+
+
+def in_order(waiting: Iterable[Waiting], going: Mapping[str, int], now: datetime) -> list[Waiting]:
+    """All of `waiting` in the order in which they will get slots.
+
+    Fair between services: the next slot goes to the service with the fewest runs going (`going`: service id -> count),
+    and among equals to the run that waited longest. Within a service by class, then oldest first.
+    """
+    lines: dict[str, list[Waiting]] = defaultdict(list)
+    for run in waiting:
+        lines[run.service_id].append(run)
+    for line in lines.values():
+        line.sort(key=lambda run: (_class_at(run, now), run.created_at, run.run_id), reverse=True)
+    taken = defaultdict(int, going)
+    ordered: list[Waiting] = []
+    while lines:
+        service_id = min(lines, key=lambda each: (taken[each], lines[each][-1].created_at, each))
+        ordered.append(lines[service_id].pop())
+        taken[service_id] += 1
+        if not lines[service_id]:
+            del lines[service_id]
+    return ordered
+
+
+def _class_at(run: Waiting, now: datetime) -> int:
+    lifts = max(0, (now - run.created_at) // LIFT_AFTER)
+    return max(0, CLASSES[run.trigger] - lifts)
