@@ -176,17 +176,6 @@ def _clean(slot: Slot) -> None:
         for name in ("docker", "containerd"):
             process.remove_tree(folder / name)
     process.remove_cgroup(f"oneoff-rig-{slot.number}")
-    for link in _links_in(slot):
-        subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
-
-
-def _links_in(slot: Slot) -> list[str]:
-    """Bridges with an address of this slot's subnets: its own, and those of networks made by tests."""
-    listing = json.loads(subprocess.run(["ip", "-j", "addr"], check=True, capture_output=True).stdout or "[]")
+    # Its own bridge, and those of networks made by tests.
     first = 16 * slot.number
-    ours = {f"10.231.{slot.number}", *(f"10.232.{third}" for third in range(first, first + 16))}
-    return [
-        link["ifname"]
-        for link in listing
-        if any(address.get("local", "").rpartition(".")[0] in ours for address in link.get("addr_info", []))
-    ]
+    process.delete_links({f"10.231.{slot.number}", *(f"10.232.{third}" for third in range(first, first + 16))})

@@ -25,8 +25,7 @@ events_logger = "file"
 tmp_dir = "{run}/tmp"
 [network]
 network_config_dir = "{run}/networks"
-default_network = "podman"
-default_subnet = "10.233.{subnet}.0/24"
+default_network = "oopod{number}"
 default_subnet_pools = [{{"base" = "10.234.{pool}.0/20", "size" = 26}}]
 """
 _STORAGE_CONF = """\
@@ -50,6 +49,7 @@ class Podman:
 
     def __init__(self, slot: Slot, folder: Path) -> None:
         self.folder = folder
+        self.gateway = f"10.233.{slot.number}.1"
         self.socket = slot.folder / "podman.sock"
         self.host = f"unix://{self.socket}"
         self.log = folder / "podman.log"
@@ -137,13 +137,24 @@ def private_podman(folder: Path) -> Iterator[Podman]:
 
 
 def _write_configuration(slot: Slot, folder: Path) -> None:
-    values = {"run": slot.folder, "data": folder, "subnet": slot.number, "pool": 16 * slot.number}
+    values = {"run": slot.folder, "data": folder, "number": slot.number, "pool": 16 * slot.number}
     (slot.folder / "networks").mkdir()
+    (slot.folder / "networks" / "default.conflist").write_text(json.dumps(_default_network(slot)))
     (slot.folder / "containers.conf").write_text(_CONTAINERS_CONF.format(**values))
     (slot.folder / "storage.conf").write_text(_STORAGE_CONF.format(**values))
     (slot.folder / "registries.conf").write_text(_REGISTRIES_CONF)
     (slot.folder / "containers").mkdir()
     (slot.folder / "containers" / "policy.json").write_text(json.dumps(_POLICY))
+
+
+def _default_network(slot: Slot) -> dict[str, object]:
+    """Own bridge, own address book and no packet filter rules, so that services of parallel tests do not meet."""
+    name, subnet = f"oopod{slot.number}", f"10.233.{slot.number}"
+    ranges = [[{"subnet": f"{subnet}.0/24", "gateway": f"{subnet}.1"}]]
+    addresses = {"type": "host-local", "dataDir": f"{slot.folder}/addresses", "ranges": ranges}
+    bridge = {"type": "bridge", "bridge": name, "isGateway": True, "ipMasq": False, "hairpinMode": True}
+    plugin = bridge | {"ipam": addresses | {"routes": [{"dst": "0.0.0.0/0"}]}}
+    return {"cniVersion": "0.4.0", "name": name, "plugins": [plugin]}
 
 
 def _clean(slot: Slot) -> None:
@@ -153,3 +164,5 @@ def _clean(slot: Slot) -> None:
     record = slot.folder / "folder"
     if record.exists():
         process.remove_tree(Path(record.read_text()) / "storage")
+    first = 16 * slot.number
+    process.delete_links({f"10.233.{slot.number}", *(f"10.234.{third}" for third in range(first, first + 16))})

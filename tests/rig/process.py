@@ -6,6 +6,7 @@ Called by `dockerd`, `podman`, `registry` and `postgres`. Processes are ended by
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -201,3 +202,12 @@ def remove_tree(folder: Path) -> None:
     """Remove a storage folder, after its mounts."""
     unmount_below(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_links(prefixes: set[str]) -> None:
+    """Delete network devices that have an address in one of these /24 subnets, given as `10.1.2`."""
+    listing = json.loads(subprocess.run(["ip", "-j", "addr"], check=True, capture_output=True).stdout or "[]")
+    for link in listing:
+        addresses = [str(address.get("local", "")) for address in link.get("addr_info", [])]
+        if any(address.rpartition(".")[0] in prefixes for address in addresses):
+            subprocess.run(["ip", "link", "delete", link["ifname"]], check=False, capture_output=True)
