@@ -58,7 +58,7 @@ def make_command(argv: Sequence[str] | None, shell: str | None) -> Command:
 def make_entrypoint(choice: str | Sequence[str] | None) -> Entrypoint | None:
     """`keep`, `clear` or a list; None stays None (nothing chosen). Raises InvalidCommand."""
     if choice is None or choice in (KEEP, CLEAR):
-        return choice  # type: ignore[return-value]  # one of the two words
+        return choice
     if isinstance(choice, str) or not choice or not choice[0]:
         raise InvalidCommand("entrypoint is `keep`, `clear` or a list that is not empty", "entrypoint")
     for argument in choice:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -66,3 +68,58 @@ REASONS: dict[RunStatus, frozenset[Reason]] = {
 def container_name(instance: str, run_id: str) -> str:
     """The name a run's container always has, so that it is found again after a crash at any moment."""
     return f"oneoff-{instance}-{run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution, as the store knows it. Unset is None. `variables` stay sealed and are not part of it."""
+
+    id: str
+    workspace_id: str
+    service_id: str
+    service: str  # the service's path when the run was created
+    deploy_id: str | None
+    job_id: str | None
+    cron_id: str | None
+    batch_id: str | None
+    attempt: int
+    retry_of: str | None
+    rerun_of: str | None
+    trigger: Trigger
+    actor: str
+    status: RunStatus
+    reason: Reason | None
+    message: str | None
+    exit_code: int | None
+    signal: int | None
+    oom_seen: bool
+    command: tuple[str, ...] | None
+    shell: str | None
+    entrypoint: str | tuple[str, ...]
+    image: str
+    image_ref: str
+    digest: str
+    instance_type: str
+    timeout_seconds: int
+    grace_seconds: int
+    node: str | None
+    driver: str | None
+    container_name: str | None
+    engine_id: str | None
+    lease: str | None
+    stop_kind: str | None
+    stop_at: datetime | None
+    stop_actor: str | None
+    waiting_for: str | None
+    created_at: datetime
+    starting_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    seen_at: datetime | None
+    stdout_bytes: int
+    stderr_bytes: int
+    missing_bytes: int
+
+    @property
+    def is_going(self) -> bool:
+        return self.status in GOING

@@ -1,0 +1,24 @@
+"""Time as the pure code sees it: an interface, and the integers the store keeps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Wall time, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump, for time limits."""
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970, as the store keeps times."""
+    whole = int(moment.timestamp())
+    return whole * 1_000_000 + moment.microsecond
+
+
+def from_us(us: int) -> datetime:
+    return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)

@@ -1,0 +1,59 @@
+"""Who must look again, within one server: the API tells the engine, the engine tells the followers.
+
+Only hints: whoever waits here also looks by itself now and then, so a lost hint costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Signals:
+    """All methods are called from the event loop's thread."""
+
+    def __init__(self) -> None:
+        self.dispatch = asyncio.Event()  # a run was accepted, or a slot is free
+        self.stopping = asyncio.Event()  # the server is going down: streams end now
+        self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def run_accepted(self) -> None:
+        self.dispatch.set()
+
+    def slot_freed(self) -> None:
+        self.dispatch.set()
+
+    def run_changed(self, run_id: str) -> None:
+        """Its row changed: a status, a stop request, its waiting reason."""
+        for event in self._watchers.get(run_id, ()):
+            event.set()
+
+    def server_stopping(self) -> None:
+        self.stopping.set()
+        for events in self._watchers.values():
+            for event in events:
+                event.set()
+
+    @contextmanager
+    def watch(self, run_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set at each change; the watcher clears it before it looks."""
+        event = asyncio.Event()
+        self._watchers[run_id].add(event)
+        try:
+            yield event
+        finally:
+            self._watchers[run_id].discard(event)
+            if not self._watchers[run_id]:
+                del self._watchers[run_id]
+
+
+async def wait_any(events: list[asyncio.Event], seconds: float) -> None:
+    """Return when one of `events` is set or the time is over."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

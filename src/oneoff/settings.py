@@ -1,0 +1,159 @@
+"""Everything an operator can set: read once, from options, environment and config file, into frozen values.
+
+The order is: option of `oneoff serve`, then `ONEOFF_<NAME>` in the environment, then the config file (TOML), then the
+default. `docs/settings.md` is generated from SETTINGS.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from oneoff.core.limits import parse_duration
+from oneoff.errors import OneoffError, SettingsInvalid
+
+_CONFIG_FILE = Path("/etc/oneoff/config.toml")
+_SIZES = {"": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+DRIVERS = ("auto", "docker", "oci")
+
+
+def _default_data_dir() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/oneoff")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "oneoff"
+
+
+def _setting(default: Any, parse: Callable[[str], Any], text: str) -> Any:
+    """A setting: its default (a value, or a function of nothing), how it is read, and its line in the docs."""
+    metadata = {"parse": parse, "text": text}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _size(text: str) -> int:
+    number = text.rstrip("kMGTB")
+    unit = text[len(number) :]
+    if unit not in _SIZES or not number.isdigit():
+        raise ValueError("write for example 256MB or 20GB")
+    return int(number) * _SIZES[unit]
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 10_000:
+        raise ValueError("write a number from 1 to 10000")
+    return int(text)
+
+
+def _driver(text: str) -> str:
+    if text not in DRIVERS:
+        raise ValueError(f"write one of {', '.join(DRIVERS)}")
+    return text
+
+
+def _grace(text: str) -> int:
+    seconds = parse_duration(text)
+    if seconds > 300:
+        raise ValueError("at most 5m")
+    return seconds
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("write HOST:PORT, for example 127.0.0.1:8080")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    data_dir: Path = _setting(_default_data_dir, Path, "Folder for the embedded database, logs, images and keys.")
+    database_url: str | None = _setting(
+        None, str, "`postgresql://…` instead of the embedded SQLite database in the data folder."
+    )
+    driver: str = _setting(
+        "auto", _driver, "What makes containers: `auto` takes Docker if its socket answers, else `oci`."
+    )
+    docker_host: str | None = _setting(
+        None,
+        str,
+        "Docker's socket, `unix:///path` or `tcp://host:port`; by default DOCKER_HOST, then Docker's own default.",
+    )
+    oci_runtime: str | None = _setting(
+        None, str, "`runc` or `crun` for the oci driver; by default the first one found."
+    )
+    listen: tuple[str, int] = _setting(
+        lambda: ("127.0.0.1", 8080), _listen, "Address of the API. Port 0 takes a free one."
+    )
+    slots: int = _setting(16, _count, "Containers running at once on this node.")
+    grace_seconds: int = _setting(10, _grace, "Time between TERM and KILL when a run is ended; at most `5m`.")
+    log_cap_bytes: int = _setting(256 << 20, _size, "Output kept of one run: the first half of it and the latest rest.")
+    disk_reserve_bytes: int = _setting(512 << 20, _size, "New runs are refused while the data folder has less free.")
+    image_budget_bytes: int = _setting(
+        20 << 30, _size, "Disk that images no live deploy or waiting run needs may keep."
+    )
+    start_timeout_seconds: int = _setting(600, parse_duration, "A pull or start that takes longer fails.")
+    node_away_seconds: int = _setting(600, parse_duration, "After so long without its node a going run is `lost`.")
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'oneoff.db'}"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+
+SETTINGS = fields(Settings)
+
+
+def load_settings(overrides: Mapping[str, object], config: Path | None = None) -> Settings:
+    """`overrides` are options by the names of Settings' fields, None = not given; their values may be text or parsed.
+    Raises SettingsInvalid with all problems together."""
+    problems: list[str] = []
+    from_file = _read_config(config, problems)
+    values: dict[str, Any] = {}
+    for each in SETTINGS:
+        source, raw = _find(each.name, overrides, from_file)
+        if raw is None:
+            continue
+        try:
+            values[each.name] = each.metadata["parse"](raw) if isinstance(raw, str) else raw
+        except (ValueError, OneoffError) as problem:
+            problems.append(f"{source}: {raw!r} is wrong: {problem}")
+    problems += [f"{name} in the config file is no setting" for name in from_file if name not in _names()]
+    if problems:
+        raise SettingsInvalid(problems)
+    return Settings(**values)
+
+
+def environment_name(setting: str) -> str:
+    """`data_dir` -> `ONEOFF_DATA_DIR`."""
+    return f"ONEOFF_{setting.upper()}"
+
+
+def _names() -> set[str]:
+    return {each.name for each in SETTINGS}
+
+
+def _find(name: str, overrides: Mapping[str, object], from_file: Mapping[str, Any]) -> tuple[str, Any]:
+    if overrides.get(name) is not None:
+        return f"--{name.replace('_', '-')}", overrides[name]
+    if (text := os.environ.get(environment_name(name))) is not None:
+        return environment_name(name), text
+    value = from_file.get(name)
+    return f"{name} in the config file", str(value) if value is not None else None
+
+
+def _read_config(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None and not _CONFIG_FILE.exists():
+        return {}
+    try:
+        return tomllib.loads((path or _CONFIG_FILE).read_text())
+    except (OSError, tomllib.TOMLDecodeError) as problem:
+        problems.append(f"the config file cannot be read: {problem}")
+        return {}

@@ -1,0 +1,96 @@
+"""The one seam to the database: `await run(work)` writes, `await read(work)` reads. Every store function takes the
+connection that these give it; nobody else opens one.
+
+SQLite: one writer thread that commits many callers' work at once, and read-only readers. PostgreSQL: a pool in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from oneoff.errors import OneoffError, StoreUnavailable
+from oneoff.store.sqlite import SqliteDatabase
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+_POSTGRES_CONNECTIONS = 8
+
+
+class Database(Protocol):
+    """What the rest of Oneoff sees. `work` runs in another thread, once or (after a lost race with another server on
+    PostgreSQL) again from the start: it must have no effects but those on its connection."""
+
+    async def run(self, work: Work[T]) -> T:
+        """Run `work` in a transaction; durable when it returns. An exception of `work` undoes its work only."""
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on a consistent, read-only view."""
+
+    def close(self) -> None: ...
+
+
+class PostgresDatabase:
+    """A pool of connections, each used by one thread at a time. Committing is `synchronous_commit=on`, the default."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(
+            _with_driver(url),
+            pool_size=_POSTGRES_CONNECTIONS,
+            max_overflow=0,
+            pool_pre_ping=True,
+            isolation_level="REPEATABLE READ",
+        )
+        self._threads = ThreadPoolExecutor(_POSTGRES_CONNECTIONS, "store")
+
+    @property
+    def engine(self):  # type: ignore[no-untyped-def]
+        return self._engine
+
+    async def run(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_transaction, work)
+
+    async def read(self, work: Work[T]) -> T:
+        return await self.run(work)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._engine.dispose()
+
+    def _in_transaction(self, work: Work[T]) -> T:
+        for _ in range(20):
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except OneoffError:
+                raise
+            except DBAPIError as problem:
+                if getattr(problem.orig, "sqlstate", None) in _RETRY:
+                    continue
+                if isinstance(problem, OperationalError) or problem.connection_invalidated:
+                    raise StoreUnavailable(str(problem.orig)) from problem
+                raise
+        raise StoreUnavailable("too many transactions at once touch the same rows")
+
+
+_RETRY = {"40001", "40P01"}  # serialization_failure, deadlock_detected: safe to run again from the start
+
+
+def open_database(url: str) -> SqliteDatabase | PostgresDatabase:
+    """`sqlite:///path` or `postgresql://…`. The schema is brought up to date by `oneoff.store.schema`."""
+    if url.startswith("sqlite:"):
+        return SqliteDatabase(url)
+    return PostgresDatabase(url)
+
+
+def _with_driver(url: str) -> str:
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    return url

@@ -1,0 +1,266 @@
+"""Runs: accept, claim, every transition of their life, and the lists. Called by the operations and the engine.
+
+Each transition is one guarded UPDATE: applied, or stale and dropped (the return value tells). `at` is always UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+
+from oneoff.core.clock import from_us, to_us
+from oneoff.core.outcome import Outcome, StopKind
+from oneoff.core.queue import Waiting
+from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
+from oneoff.errors import NotFound
+from oneoff.store.tables import runs
+
+_COLUMNS = [runs.c[field.name] for field in fields(Run)]
+_TIMES = frozenset(f.name for f in fields(Run) if f.name.endswith("_at"))
+_GOING = [status.value for status in GOING]
+_ON_NODE = [status.value for status in ON_NODE]
+_BY_ID = select(*_COLUMNS).where(runs.c.id == bindparam("run_id"))
+_INSERT = insert(runs)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list shows; None = any."""
+
+    service_id: str | None = None
+    job_id: str | None = None
+    cron_id: str | None = None
+    batch_id: str | None = None
+    status: Sequence[RunStatus] = ()
+    trigger: Trigger | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a run starts: written before the engine is called."""
+
+    node: str
+    driver: str
+    container_name: str
+    lease: str
+
+
+def save_new(connection: Connection, run: Run, variables_sealed: bytes) -> None:
+    connection.execute(_INSERT, {**_to_row(run), "variables_sealed": variables_sealed})
+
+
+def find_run(connection: Connection, run_id: str) -> Run | None:
+    row = connection.execute(_BY_ID, {"run_id": run_id}).one_or_none()
+    return None if row is None else _to_run(row)
+
+
+def get_run(connection: Connection, run_id: str) -> Run:
+    """Raises NotFound."""
+    if (run := find_run(connection, run_id)) is None:
+        raise NotFound("run", run_id, "`oneoff runs list` shows the newest ones")
+    return run
+
+
+def fetch_sealed_variables(connection: Connection, run_id: str) -> bytes:
+    return bytes(connection.execute(select(runs.c.variables_sealed).where(runs.c.id == run_id)).scalar_one())
+
+
+def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str | None) -> list[Run]:
+    """Newest first; `before` is the id of the last run of the page before."""
+    query = select(*_COLUMNS).order_by(runs.c.id.desc()).limit(limit)
+    for name in ("service_id", "job_id", "cron_id", "batch_id", "trigger"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(runs.c[name] == str(value))
+    if wanted.status:
+        query = query.where(runs.c.status.in_([status.value for status in wanted.status]))
+    if before is not None:
+        query = query.where(runs.c.id < before)
+    return [_to_run(row) for row in connection.execute(query)]
+
+
+def fetch_waiting(connection: Connection, per_service: int) -> list[Waiting]:
+    """Queued runs, at most `per_service` of each service: enough to fill every slot fairly, however long the queue."""
+    order = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)
+    place = func.row_number().over(partition_by=runs.c.service_id, order_by=order).label("place")
+    inner = (
+        select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, place)
+        .where(runs.c.status == RunStatus.QUEUED.value)
+        .subquery()
+    )
+    rows = connection.execute(select(inner).where(inner.c.place <= per_service))
+    return [Waiting(row.id, row.service_id, Trigger(row.trigger), from_us(row.created_at)) for row in rows]
+
+
+def count_on_node(connection: Connection, node: str) -> dict[str, int]:
+    """Slots taken on a node, by service."""
+    query = (
+        select(runs.c.service_id, func.count())
+        .where(runs.c.status.in_(_ON_NODE), runs.c.node == node)
+        .group_by(runs.c.service_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def count_going(connection: Connection, service_id: str) -> int:
+    query = select(func.count()).where(runs.c.service_id == service_id, runs.c.status.in_(_GOING))
+    return int(connection.execute(query).scalar_one())
+
+
+def list_on_node(connection: Connection, node: str, driver: str) -> list[Run]:
+    """Starting and running runs that only a server driving this node and driver may look up."""
+    query = select(*_COLUMNS).where(runs.c.status.in_(_ON_NODE), runs.c.node == node, runs.c.driver == driver)
+    return [_to_run(row) for row in connection.execute(query)]
+
+
+def list_with_other_lease(connection: Connection, lease: str) -> list[Run]:
+    """Starting and running runs that some other server holds, or held before it died."""
+    query = select(*_COLUMNS).where(runs.c.status.in_(_ON_NODE), runs.c.lease != lease)
+    return [_to_run(row) for row in connection.execute(query)]
+
+
+def fetch_statuses(connection: Connection, run_ids: Sequence[str]) -> dict[str, RunStatus]:
+    rows = connection.execute(select(runs.c.id, runs.c.status).where(runs.c.id.in_(run_ids)))
+    return {row.id: RunStatus(row.status) for row in rows}
+
+
+def fetch_needed_digests(connection: Connection) -> set[str]:
+    """Digests of images that a going run needs."""
+    return set(connection.execute(select(runs.c.digest).where(runs.c.status.in_(_GOING)).distinct()).scalars())
+
+
+def save_waiting_for(connection: Connection, run_id: str, what: str | None) -> None:
+    guard = and_(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
+    connection.execute(update(runs).where(guard).values(waiting_for=what))
+
+
+def start_if_queued(connection: Connection, run_id: str, placement: Placement, at: datetime) -> bool:
+    """queued -> starting, with the place where its container will be."""
+    changed = connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
+        .values(
+            status=RunStatus.STARTING.value,
+            node=placement.node,
+            driver=placement.driver,
+            container_name=placement.container_name,
+            lease=placement.lease,
+            starting_at=to_us(at),
+            waiting_for=None,
+        )
+    )
+    return changed.rowcount == 1
+
+
+def save_engine_id_if_leased(connection: Connection, run_id: str, lease: str, engine_id: str | None) -> bool:
+    """The engine's own id of the container, between create and start; None forgets one that was removed unstarted."""
+    guard = and_(runs.c.id == run_id, runs.c.status == RunStatus.STARTING.value, runs.c.lease == lease)
+    return connection.execute(update(runs).where(guard).values(engine_id=engine_id)).rowcount == 1
+
+
+def run_if_leased(connection: Connection, run_id: str, lease: str, at: datetime) -> bool:
+    """starting -> running."""
+    changed = connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id, runs.c.status == RunStatus.STARTING.value, runs.c.lease == lease)
+        .values(status=RunStatus.RUNNING.value, started_at=to_us(at), seen_at=to_us(at))
+    )
+    return changed.rowcount == 1
+
+
+def take_lease(connection: Connection, run_id: str, old: str | None, new: str) -> bool:
+    """From a server that is gone to this one."""
+    guard = and_(runs.c.id == run_id, runs.c.lease == old, runs.c.status.in_(_ON_NODE))
+    return connection.execute(update(runs).where(guard).values(lease=new)).rowcount == 1
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """All that the end of a run writes. Log counts are those of the finished log."""
+
+    outcome: Outcome
+    finished_at: datetime
+    started_at: datetime | None = None  # the engine's, when it is known better than by our commit
+    message: str | None = None
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    missing_bytes: int = 0
+
+
+def end_if_leased(connection: Connection, run_id: str, lease: str | None, end: End) -> bool:
+    """starting or running -> final, by the server that holds the lease."""
+    guard = and_(runs.c.id == run_id, runs.c.status.in_(_ON_NODE), runs.c.lease == lease)
+    return connection.execute(update(runs).where(guard).values(_end_values(end))).rowcount == 1
+
+
+def end_if_queued(connection: Connection, run_id: str, end: End) -> bool:
+    """queued -> final: canceled before it began, or its image cannot be had."""
+    guard = and_(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
+    return connection.execute(update(runs).where(guard).values(_end_values(end), waiting_for=None)).rowcount == 1
+
+
+def request_stop(connection: Connection, run_id: str, kind: StopKind, actor: str | None, at: datetime) -> bool:
+    """Commit who asks for the end of a starting or running run. The first request stays: False when there is one."""
+    guard = and_(runs.c.id == run_id, runs.c.status.in_(_ON_NODE), runs.c.stop_kind.is_(None))
+    values = {"stop_kind": kind.value, "stop_actor": actor, "stop_at": to_us(at)}
+    return connection.execute(update(runs).where(guard).values(values)).rowcount == 1
+
+
+def save_seen(connection: Connection, run_ids: Sequence[str], at: datetime) -> None:
+    guard = and_(runs.c.id.in_(run_ids), runs.c.status == RunStatus.RUNNING.value)
+    connection.execute(update(runs).where(guard).values(seen_at=to_us(at)))
+
+
+def list_stop_requests(connection: Connection, lease: str) -> list[str]:
+    """Going runs of this server whose end somebody asked for, perhaps through another server."""
+    guard = or_(runs.c.status == RunStatus.STARTING.value, runs.c.status == RunStatus.RUNNING.value)
+    query = select(runs.c.id).where(guard, runs.c.lease == lease, runs.c.stop_kind.is_not(None))
+    return list(connection.execute(query).scalars())
+
+
+def _end_values(end: End) -> dict[str, Any]:
+    outcome = end.outcome
+    values = {
+        "status": outcome.status.value,
+        "reason": outcome.reason.value,
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "oom_seen": outcome.oom_seen,
+        "message": end.message,
+        "finished_at": to_us(end.finished_at),
+        "stdout_bytes": end.stdout_bytes,
+        "stderr_bytes": end.stderr_bytes,
+        "missing_bytes": end.missing_bytes,
+    }
+    if end.started_at is not None:
+        values["started_at"] = to_us(end.started_at)
+    return values
+
+
+def _to_run(row: Row[Any]) -> Run:
+    values: dict[str, Any] = dict(row._mapping)
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = from_us(values[name])
+    values["status"] = RunStatus(values["status"])
+    values["trigger"] = Trigger(values["trigger"])
+    values["reason"] = None if values["reason"] is None else Reason(values["reason"])
+    values["command"] = None if values["command"] is None else tuple(json.loads(values["command"]))
+    entrypoint = json.loads(values["entrypoint"])
+    values["entrypoint"] = entrypoint if isinstance(entrypoint, str) else tuple(entrypoint)
+    values["oom_seen"] = bool(values["oom_seen"])
+    return Run(**values)
+
+
+def _to_row(run: Run) -> Mapping[str, Any]:
+    values: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run)}
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = to_us(values[name])
+    values["command"] = None if run.command is None else json.dumps(run.command)
+    values["entrypoint"] = json.dumps(run.entrypoint)
+    return values

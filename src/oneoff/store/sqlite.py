@@ -1,0 +1,163 @@
+"""SQLite behind the seam of `database`: one writer thread with group commit, and a small pool of read-only readers.
+
+Only one read-write connection ever exists, and readers are `mode=ro`: two connections that write or checkpoint at the
+same instant can corrupt the file in SQLite 3.7.0 to 3.51.2 (sqlite.org/wal.html#walresetbug), which Debian 12 has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from oneoff.errors import StoreUnavailable
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+_READERS = 4
+_MOST_IN_A_COMMIT = 256
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    work: Work[Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    problem: BaseException | None = None
+
+
+class SqliteDatabase:
+    """Callers of `run` queue up; the writer takes all that wait, gives each a savepoint, and commits once for all."""
+
+    def __init__(self, url: str) -> None:
+        path = Path(url.removeprefix("sqlite:///"))
+        self.engine = _engine(f"file:{path}", _PRAGMAS)
+        self._connection = self.engine.connect()
+        self._raw: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]
+        self._readers = [
+            _engine(f"file:{path}?mode=ro", ("query_only=ON", "busy_timeout=5000")) for _ in range(_READERS)
+        ]
+        self._idle: deque[Engine] = deque(self._readers)
+        self._read_threads = ThreadPoolExecutor(_READERS, "store-read")
+        self._queue: deque[_Waiting] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._write, name="store-write", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Work[T]) -> T:
+        waiting = _Waiting(work, asyncio.get_running_loop().create_future())
+        with self._wake:
+            if self._closing:
+                raise StoreUnavailable("the server is stopping")
+            self._queue.append(waiting)
+            self._wake.notify()
+        result: T = await waiting.future
+        return result
+
+    async def read(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._read_now, work)
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+        self._read_threads.shutdown()
+        for engine in (*self._readers, self.engine):
+            engine.dispose()
+
+    def _read_now(self, work: Work[T]) -> T:
+        engine = self._idle.popleft()  # as many threads as readers: one is always idle here
+        try:
+            with engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                raw.execute("BEGIN")  # type: ignore[union-attr]
+                try:
+                    return work(connection)
+                finally:
+                    raw.execute("ROLLBACK")  # type: ignore[union-attr]
+        finally:
+            self._idle.append(engine)
+
+    def _write(self) -> None:
+        while batch := self._take():
+            try:
+                self._raw.execute("BEGIN IMMEDIATE")
+                for waiting in batch:
+                    self._do(waiting)
+                self._raw.execute("COMMIT")
+            except sqlite3.Error as problem:
+                self._give_up(batch, problem)
+            self._answer(batch)
+        self._connection.close()
+
+    def _take(self) -> list[_Waiting]:
+        with self._wake:
+            while not self._queue and not self._closing:
+                self._wake.wait()
+            return [self._queue.popleft() for _ in range(min(len(self._queue), _MOST_IN_A_COMMIT))]
+
+    def _do(self, waiting: _Waiting) -> None:
+        self._raw.execute("SAVEPOINT work")
+        try:
+            waiting.result = waiting.work(self._connection)
+        except BaseException as problem:
+            waiting.problem = problem
+            if not self._raw.in_transaction:  # e.g. a full disk rolled everything back by itself
+                raise sqlite3.OperationalError(str(problem)) from problem
+            self._raw.execute("ROLLBACK TO work")
+        self._raw.execute("RELEASE work")
+
+    def _give_up(self, batch: list[_Waiting], problem: sqlite3.Error) -> None:
+        if self._raw.in_transaction:
+            self._raw.execute("ROLLBACK")
+        for waiting in batch:
+            waiting.problem = StoreUnavailable(str(problem))
+
+    @staticmethod
+    def _answer(batch: list[_Waiting]) -> None:
+        loops: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
+        for waiting in batch:
+            loops.setdefault(waiting.future.get_loop(), []).append(waiting)
+        for loop, answered in loops.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_resolve, answered)
+
+
+def _resolve(answered: list[_Waiting]) -> None:
+    for waiting in answered:
+        if waiting.future.done():  # the caller was cancelled meanwhile
+            continue
+        if waiting.problem is not None:
+            waiting.future.set_exception(waiting.problem)
+        else:
+            waiting.future.set_result(waiting.result)
+
+
+def _engine(uri: str, pragmas: tuple[str, ...]) -> Engine:
+    """One connection in autocommit mode: the transactions are ours, as the driver's own begin too late."""
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None),
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
