@@ -24,6 +24,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 tmp_dir = "{run}/tmp"
 [network]
+network_backend = "cni"
 network_config_dir = "{run}/networks"
 default_network = "oopod{number}"
 default_subnet_pools = [{{"base" = "10.234.{pool}.0/20", "size" = 26}}]
