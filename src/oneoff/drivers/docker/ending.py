@@ -1,0 +1,153 @@
+"""How a container ended, and making it end. Called by `driver`.
+
+Waits and events of engines get lost, so a wait is renewed every few seconds and the state looked at in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from oneoff.drivers.docker.client import Call, Engine, Refusals
+from oneoff.drivers.docker.convert import to_exit, to_state
+from oneoff.drivers.driver import ContainerState, Exit, Handle
+from oneoff.errors import ContainerBusy, ContainerGone, EngineUnavailable, ExitUnknown
+
+_LOOK_AGAIN_SECONDS = 5.0
+_KILL_RETRY_SECONDS = 1.0
+# The kernel's report of an out-of-memory kill reaches the engine on another way than the exit, and can come later.
+_OOM_REPORT_SECONDS = 0.15
+_CODE_OF_A_LOST_TASK = 255
+_SIGKILL_CODE = 137
+_CODE_KEYS = ("exitCode", "containerExitCode")
+
+
+class Ending:
+    """Waits and kills for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kills: dict[str, tuple[float, asyncio.Task[None]]] = {}
+
+    async def wait(self, handle: Handle) -> Exit:
+        """As `Driver.wait` says."""
+        while True:
+            await self._until_not_running(handle)
+            inspected = await self.inspect(handle)
+            if inspected is None:
+                raise ContainerGone(handle.name)
+            state = to_state(inspected)
+            if state is ContainerState.EXITED:
+                return await self._to_true_exit(handle, inspected)
+            if state is ContainerState.UNKNOWN:
+                raise ExitUnknown(handle.name, f"the engine calls its state {inspected['State']['Status']!r}")
+            if state is ContainerState.CREATED:
+                # "Not running" is true for it as well, at once: look again soon for a start that is under way.
+                await asyncio.sleep(0.05)
+
+    async def inspect(self, handle: Handle) -> dict[str, Any] | None:
+        """The engine's words about a container; None when it is not there."""
+        refusals: Refusals = {404: ContainerGone}
+        try:
+            call = Call("GET", f"/containers/{handle.engine_id}/json", refusals=refusals, read_seconds=30)
+            answer: dict[str, Any] = await self._engine.send(call)
+        except ContainerGone:
+            return None
+        return answer
+
+    async def stop(self, handle: Handle, grace_seconds: float) -> None:
+        """As `Driver.stop` says. The KILL is sent from this process: after a crash call again."""
+        due = time.monotonic() + grace_seconds
+        going = self._kills.get(handle.engine_id)
+        if going is None:
+            if not await self._signal(handle, "SIGTERM"):
+                return
+        elif due >= going[0]:
+            return
+        else:
+            going[1].cancel()
+        task = asyncio.create_task(self._kill_at(handle, due))
+        self._kills[handle.engine_id] = (due, task)
+
+    def forget(self, handle: Handle) -> None:
+        """It ended or is gone: no KILL is due any more."""
+        if going := self._kills.pop(handle.engine_id, None):
+            going[1].cancel()
+
+    async def close(self) -> None:
+        tasks = [task for _, task in self._kills.values()]
+        self._kills.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_not_running(self, handle: Handle) -> None:
+        # Safe against a lost exit: the container was started before and is never removed by the engine itself,
+        # so "not running" is answered at once for one that has ended already. (`interval` is Podman's polling.)
+        params = {"condition": "not-running", "interval": "50ms"}
+        refusals: Refusals = {404: lambda _: ContainerGone(handle.name)}
+        path = f"/containers/{handle.engine_id}/wait"
+        call = Call("POST", path, params=params, refusals=refusals, read_seconds=None)
+        try:
+            await asyncio.wait_for(self._engine.send(call), _LOOK_AGAIN_SECONDS)
+        except TimeoutError:
+            return
+
+    async def _to_true_exit(self, handle: Handle, inspected: dict[str, Any]) -> Exit:
+        self.forget(handle)
+        found = to_exit(inspected)
+        if found.code == _CODE_OF_A_LOST_TASK and not await self._has_die_event(handle, found):
+            raise ExitUnknown(
+                handle.name,
+                "the engine reports 255, which it also does when it lost the container, and has no record of this exit",
+            )
+        if found.code < 0:
+            raise ExitUnknown(handle.name, f"the engine reports {found.code}")
+        if found.code == _SIGKILL_CODE and not found.oom_seen:
+            await asyncio.sleep(_OOM_REPORT_SECONDS)
+            found = to_exit(await self.inspect(handle) or inspected)
+        return found
+
+    async def _has_die_event(self, handle: Handle, found: Exit) -> bool:
+        """Engines write a `die` event for each exit they see, and none for a container found dead at their start."""
+        events = await read_events(self._engine, handle, "die", found.started_at.timestamp() - 1)
+        codes = {str(event.get("Actor", {}).get("Attributes", {}).get(key)) for event in events for key in _CODE_KEYS}
+        return str(_CODE_OF_A_LOST_TASK) in codes
+
+    async def _signal(self, handle: Handle, name: str) -> bool:
+        """False when it is not running (any more)."""
+        # 409 "Container … is not running"; Podman says 500 "can only kill running containers".
+        refusals: Refusals = {404: ContainerGone, 409: ContainerBusy, 500: ContainerBusy}
+        path = f"/containers/{handle.engine_id}/kill"
+        try:
+            await self._engine.send(Call("POST", path, params={"signal": name}, refusals=refusals))
+        except ContainerGone:
+            return False
+        except ContainerBusy as refused:
+            inspected = await self.inspect(handle)
+            if inspected is not None and to_state(inspected) is ContainerState.RUNNING:
+                raise EngineUnavailable(f"the engine could not send {name} to {handle.name}", str(refused)) from refused
+            return False
+        return True
+
+    async def _kill_at(self, handle: Handle, due: float) -> None:
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        while True:
+            try:
+                await self._signal(handle, "SIGKILL")
+            except EngineUnavailable:
+                await asyncio.sleep(_KILL_RETRY_SECONDS)
+            else:
+                break
+        self._kills.pop(handle.engine_id, None)
+
+
+async def read_events(engine: Engine, handle: Handle, action: str, since: float) -> list[dict[str, Any]]:
+    """What the engine remembers (its ring holds 256) of one container. Docker and Podman write one JSON per line."""
+    filters = json.dumps({"container": [handle.engine_id], "event": [action]})
+    params = {"since": f"{since:.0f}", "until": f"{time.time():.9f}", "filters": filters}
+    async with engine.stream(Call("GET", "/events", params=params)) as response:
+        await response.aread()
+    return [json.loads(line) for line in response.content.split(b"\n") if line.strip()]
