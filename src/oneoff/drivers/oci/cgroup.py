@@ -1,0 +1,111 @@
+"""A container's cgroups, on v1, v2 and the mix of both: find, read evidence, kill, remove.
+
+Standard library only. The supervisor and the driver's clean-up use it; each gets the folders by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_REMOVE_SECONDS = 2.0
+
+
+def parse_hierarchies(mountinfo: str) -> list[tuple[str, str]]:
+    """(`v1` or `v2`, mount point) of every cgroup hierarchy in /proc/self/mountinfo; proc(5) has its format."""
+    found: list[tuple[str, str]] = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or not kind or kind[0] not in {"cgroup", "cgroup2"} or fields[3] != "/":
+            continue
+        entry = ("v2" if kind[0] == "cgroup2" else "v1", fields[4])
+        if entry not in found:
+            found.append(entry)
+    return found
+
+
+def hierarchies() -> list[tuple[str, str]]:
+    return parse_hierarchies(_MOUNTINFO.read_text())
+
+
+def is_unified(found: Sequence[tuple[str, str]]) -> bool:
+    """Pure v2: what `/sys/fs/cgroup` is on today's systems."""
+    return bool(found) and all(version == "v2" for version, _ in found)
+
+
+def folders(found: Iterable[tuple[str, str]], cgroup: str) -> list[str]:
+    """Where `cgroup` (a name directly below the root) can exist."""
+    return [f"{mount}/{cgroup}" for _, mount in found]
+
+
+def oom_kills(paths: Iterable[str]) -> int:
+    """How many processes of the container the kernel killed for memory.
+
+    Read after the end and before the removal. `failcnt` says nothing: it also counts successful reclaim.
+    """
+    for path in paths:
+        for name in ("memory.oom_control", "memory.events"):
+            with contextlib.suppress(OSError), open(f"{path}/{name}", encoding="ascii") as file:  # noqa: PTH123
+                return parse_oom_kills(file.read())
+    return 0
+
+
+def parse_oom_kills(text: str) -> int:
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        if key == "oom_kill":
+            return int(value)
+    return 0
+
+
+def processes(paths: Iterable[str]) -> set[int]:
+    """Everything alive in them."""
+    pids: set[int] = set()
+    for path in paths:
+        for folder, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                pids.update(int(line) for line in Path(folder, "cgroup.procs").read_text().split())
+    return pids
+
+
+def kill(paths: Sequence[str], seconds: float = 5.0) -> bool:
+    """SIGKILL everything in them, again and again until nothing is left. False when something stayed."""
+    deadline = time.monotonic() + seconds
+    while pids := processes(paths):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def remove(paths: Iterable[str]) -> bool:
+    """Remove them. A cgroup stays busy for moments after its last process was reaped."""
+    left = [path for path in paths if not _removed(path)]
+    deadline = time.monotonic() + _REMOVE_SECONDS
+    while left and time.monotonic() < deadline:
+        time.sleep(0.003)
+        left = [path for path in left if not _removed(path)]
+    return not left
+
+
+def _removed(path: str) -> bool:
+    try:
+        os.rmdir(path)  # noqa: PTH106 - hot path
+    except FileNotFoundError:
+        return True
+    except OSError:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(path):
+                if entry.is_dir(follow_symlinks=False):
+                    _removed(entry.path)
+        return False
+    return True

@@ -1,0 +1,362 @@
+"""The `oci` driver: runc or crun directly, no daemon. Made by the registry; the contract is in `oneoff.drivers.driver`.
+
+data_dir/oci/images   unpacked images            (image.py)
+data_dir/oci/runs     one folder per container   (folder.py)
+/run/oneoff/INSTANCE  tmpfs: bundles with their variables, namespaces and owners; gone after a reboot
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import os
+import platform
+import re
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from oneoff.core.image import ImageRef
+from oneoff.drivers.driver import (
+    Capabilities,
+    ContainerSpec,
+    ContainerState,
+    Exit,
+    Handle,
+    LogChunk,
+    LogPosition,
+    NodeFacts,
+    PreparedImage,
+    RegistryCredentials,
+)
+from oneoff.drivers.oci import cgroup, container, joining, remains, rootfs, runtime
+from oneoff.drivers.oci.bundle import DEFAULT_PATH
+from oneoff.drivers.oci.container import Draft, Site
+from oneoff.drivers.oci.folder import (
+    CONTROL,
+    EXIT,
+    RUN,
+    START_FAILED,
+    STARTED,
+    claim_pid,
+    claim_state,
+    is_there,
+    read_json,
+    release_claim,
+    take_claim,
+)
+from oneoff.drivers.oci.following import follow
+from oneoff.drivers.oci.image import ImageStore
+from oneoff.drivers.oci.launcher import Launcher
+from oneoff.drivers.oci.network import NetworkPool
+from oneoff.drivers.oci.owner import Owner
+from oneoff.drivers.oci.watcher import Watcher, wait_for_news
+from oneoff.errors import (
+    AlreadyStarted,
+    ContainerBusy,
+    ContainerGone,
+    DriverUnavailable,
+    ExitUnknown,
+    ImageUnavailable,
+    StartFailed,
+)
+
+_LOOK_AGAIN_SECONDS = 1.0
+_CLAIM_SECONDS = 20.0
+_END_SECONDS = 15.0
+
+
+class OciDriver:
+    """`instance` names what is ours on this machine; `runtime` is runc or crun, by name or path; None = what is there."""
+
+    name = "oci"
+
+    def __init__(self, data_dir: Path, instance: str, runtime: str | None = None) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", instance):
+            raise DriverUnavailable(f"{instance!r} cannot name an instance: use 1 to 64 of a-z, A-Z, 0-9, '-' and '_'")
+        self._instance = instance
+        self._runtime = runtime
+        self._home = data_dir.resolve() / "oci"
+        self._site: Site | None = None
+        self._opening: asyncio.Task[Site] | None = None
+        self._owner = Owner(self._state)
+        self._images = ImageStore(self._home / "images", self._state)
+        self._networks = NetworkPool(instance, self._state, self._owner)
+        self._launcher = Launcher()
+        self._watcher = Watcher()
+        self._background: set[asyncio.Task[None]] = set()
+
+    def capabilities(self) -> Capabilities:
+        sandboxes = ("runsc",) if runtime.has_sandbox() else ()
+        return Capabilities(keeps_log=True, enforces_deadline=True, sandboxes=sandboxes, notes=runtime.notes(sandboxes))
+
+    async def check(self) -> NodeFacts:
+        site = await self._open()
+        found = site.programs.runtime
+        cpus = len(os.sched_getaffinity(0))
+        return NodeFacts(site.node, cpus, runtime.memory_bytes(), f"{found.kind} {found.version}", found.holes)
+
+    async def prepare(self, image: ImageRef, credentials: RegistryCredentials | None = None) -> PreparedImage:
+        await self._open()
+        return await self._images.prepare(image, credentials)
+
+    async def resolve(self, image: ImageRef, credentials: RegistryCredentials | None = None) -> str:
+        await self._open()
+        return await self._images.resolve(image, credentials)
+
+    async def create(self, spec: ContainerSpec) -> Handle:
+        site = await self._open()
+        if not self._images.has(spec.image.digest):
+            raise ImageUnavailable(spec.image.ref, "it is not prepared on this node any more; prepare it again")
+        if spec.sandbox not in (None, *self.capabilities().sandboxes):
+            raise StartFailed(f"sandbox {spec.sandbox!r} is not on this node: apt-get install {spec.sandbox}")
+        root = self._images.rootfs(spec.image.digest)
+        user = await asyncio.to_thread(self._examine, spec, root)
+        engine_id = os.urandom(16).hex()
+        network = await joining.join(spec, self._networks)
+        draft = Draft(spec, engine_id, user, root, network)
+        try:
+            await asyncio.to_thread(container.make, site, draft)
+        except BaseException as problem:
+            if network.lease:
+                await self._networks.give_back(network.lease.name, spec.network_scope, empty=True)
+            if isinstance(problem, OSError):
+                raise StartFailed("the container's folders cannot be made", str(problem)) from problem
+            raise
+        self._images.touch(spec.image.digest)
+        return Handle(self.name, site.node, spec.name, engine_id, spec.run_id)
+
+    async def start(self, handle: Handle) -> None:
+        run = self._known(handle)
+        folder = self._folder(handle)
+        if failure := read_json(folder, START_FAILED):
+            raise StartFailed("the runtime could not start the container", failure["words"])
+        if claim_state(folder) != "none":
+            raise AlreadyStarted(handle.name)
+        if not is_there(run["bundle"], "config.json"):
+            raise StartFailed("the machine was restarted after the container was made: make it again")
+        with self._watcher.watching(folder) as news:
+            await self._launch(folder, handle)
+            await self._await_start(folder, handle, news)
+
+    async def logs(self, handle: Handle, position: LogPosition) -> AsyncIterator[LogChunk]:
+        run = self._known(handle)
+        with self._watcher.watching(self._folder(handle)) as news:
+            async for chunk in follow(Path(run["log_dir"]), position, news, lambda: self._has_ended(handle)):
+                yield chunk
+        if self._state_of(handle) is ContainerState.UNKNOWN:
+            raise ExitUnknown(handle.name, "its supervisor was killed, and what it wrote afterwards is not kept")
+
+    async def wait(self, handle: Handle) -> Exit:
+        run = self._known(handle)
+        folder = self._folder(handle)
+        with self._watcher.watching(folder) as news:
+            while (state := self._state_of(handle)) in (ContainerState.CREATED, ContainerState.RUNNING):
+                news.clear()
+                await wait_for_news(_LOOK_AGAIN_SECONDS, news)
+        if state is ContainerState.ABSENT:
+            raise ContainerGone(handle.name)
+        facts = read_json(folder, EXIT)
+        if facts is None:
+            await asyncio.to_thread(remains.clear, run)
+            raise ExitUnknown(handle.name, "its supervisor was killed while it ran")
+        return to_exit(facts)
+
+    async def stop(self, handle: Handle, grace_seconds: float) -> None:
+        run = self._known(handle)
+        if self._state_of(handle) is ContainerState.UNKNOWN:
+            await asyncio.to_thread(cgroup.kill, run["cgroups"])
+        self._tell(handle, f"stop {grace_seconds}")
+
+    async def remove(self, handle: Handle, *, force: bool = True) -> None:
+        folder = self._folder(handle)
+        run = read_json(folder, RUN)
+        if run is None or run["engine_id"] != handle.engine_id:
+            return
+        # With the claim in our hands no supervisor begins any more.
+        claim = take_claim(folder)
+        try:
+            if claim is None and read_json(folder, START_FAILED) is None and not force:
+                raise ContainerBusy(handle.name)
+            if claim is None:
+                await self._end_supervisor(handle)
+            empty = claim is not None or read_json(folder, EXIT) is not None
+            await asyncio.to_thread(remains.clear, run)
+            if await asyncio.to_thread(remains.discard, Path(folder)) and run["network"]:
+                await self._networks.give_back(run["network"], run["scope"], empty=empty)
+        finally:
+            if claim is not None:
+                release_claim(claim)
+
+    async def inspect(self, handle: Handle) -> ContainerState:
+        return self._state_of(handle)
+
+    async def find(self, name: str) -> Handle | None:
+        run = read_json(str(self._home / "runs" / name), RUN)
+        return None if run is None else self._to_handle(run)
+
+    async def list(self) -> builtins.list[Handle]:
+        await self._open()
+        return [self._to_handle(run) for run in await asyncio.to_thread(remains.runs, self._home / "runs")]
+
+    async def drop_images(self, keep: frozenset[str], budget_bytes: int) -> builtins.list[str]:
+        used = {run["digest"] for run in await asyncio.to_thread(remains.runs, self._home / "runs")}
+        return await self._images.drop(keep | used, budget_bytes)
+
+    async def close(self) -> None:
+        for task in list(self._background):
+            await task
+        self._watcher.close()
+        await self._launcher.close()
+        if self._site is not None:
+            await self._networks.close(self._used_networks())
+            self._owner.leave()
+            self._site = None
+            remains.leave_state(self._state())
+        self._opening = None
+
+    def _examine(self, spec: ContainerSpec, root: Path) -> rootfs.User:
+        """Whether the command can run at all. Raises StartFailed and its like."""
+        user = rootfs.find_user(root, spec.user if spec.user is not None else spec.image.config.user)
+        search_path = {"PATH": DEFAULT_PATH, **spec.image.config.variables, **spec.variables}["PATH"]
+        rootfs.check_command(root, spec.argv[0], search_path, spec.image.config.working_dir, user)
+        return user
+
+    async def _launch(self, folder: str, handle: Handle) -> None:
+        try:
+            await self._launcher.launch(folder, handle.engine_id)
+        except OSError as problem:
+            raise StartFailed("no supervisor can be started", str(problem)) from problem
+
+    async def _await_start(self, folder: str, handle: Handle, news: asyncio.Event) -> None:
+        """Until the command runs or has ended. Raises StartFailed with the runtime's words, AlreadyStarted never."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _CLAIM_SECONDS
+        while True:
+            news.clear()
+            claimed = claim_state(folder)
+            if read_json(folder, STARTED) or read_json(folder, EXIT):
+                return
+            if failure := read_json(folder, START_FAILED):
+                raise StartFailed("the runtime could not start the container", failure["words"])
+            if claimed == "free" or not is_there(folder, RUN):
+                raise ExitUnknown(handle.name, "its supervisor was killed while it started")
+            if claimed == "none" and loop.time() > give_up:
+                raise StartFailed("its supervisor did not begin: is the disk full, or the machine overloaded?")
+            died = self._launcher.died
+            await wait_for_news(_LOOK_AGAIN_SECONDS, news, died)
+            if died.is_set() and claim_state(folder) == "none":
+                # A second supervisor finds the claim of a first one, and ends.
+                await self._launch(folder, handle)
+
+    async def _end_supervisor(self, handle: Handle) -> None:
+        """Have it end its container and clean up; kill it when it does not."""
+        folder = self._folder(handle)
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _END_SECONDS
+        self._tell(handle, "stop 0")
+        with self._watcher.watching(folder) as news:
+            while claim_state(folder) == "held":
+                news.clear()
+                if loop.time() > give_up and (pid := claim_pid(folder)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                if claim_state(folder) == "held":
+                    await wait_for_news(0.2, news)
+
+    def _tell(self, handle: Handle, line: str) -> None:
+        """A word to the supervisor; nobody there to read it is no error."""
+        with contextlib.suppress(OSError):
+            fd = os.open(f"{self._folder(handle)}/{CONTROL}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.write(fd, f"{line}\n".encode())
+            finally:
+                os.close(fd)
+
+    def _state_of(self, handle: Handle) -> ContainerState:
+        folder = self._folder(handle)
+        run = read_json(folder, RUN)
+        if run is None or run["engine_id"] != handle.engine_id:
+            return ContainerState.ABSENT
+        # The claim before the facts: a supervisor writes them before it lets go.
+        claimed = claim_state(folder)
+        if claimed == "none" or read_json(folder, START_FAILED) is not None:
+            return ContainerState.CREATED
+        if read_json(folder, EXIT) is not None:
+            return ContainerState.EXITED
+        return ContainerState.RUNNING if claimed == "held" else ContainerState.UNKNOWN
+
+    def _has_ended(self, handle: Handle) -> bool:
+        return self._state_of(handle) is not ContainerState.RUNNING
+
+    def _known(self, handle: Handle) -> dict[str, Any]:
+        run = read_json(self._folder(handle), RUN)
+        if run is None or run["engine_id"] != handle.engine_id:
+            raise ContainerGone(handle.name)
+        return run
+
+    def _folder(self, handle: Handle) -> str:
+        return f"{self._home}/runs/{handle.name}"
+
+    def _to_handle(self, run: dict[str, Any]) -> Handle:
+        return Handle(self.name, run["node"], run["name"], run["engine_id"], run["run_id"])
+
+    def _state(self) -> Path:
+        return runtime.make_state_folder(self._instance)
+
+    def _used_networks(self) -> set[str]:
+        return {run["network"] for run in remains.runs(self._home / "runs") if run["network"]}
+
+    async def _open(self) -> Site:
+        """Look at the machine once, and tidy up after a crash."""
+        if self._site is not None:
+            return self._site
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.ensure_future(self._look_around())
+        return await asyncio.shield(self._opening)
+
+    async def _look_around(self) -> Site:
+        programs = await runtime.find_programs(self._runtime)
+        if set(str(self._home)) & set(":,\\"):
+            raise DriverUnavailable(f"{self._home} cannot hold layers: choose a data folder without ':', ',' and '\\'")
+        self._owner.announce()
+        for name in ("images", "runs"):
+            (self._home / name).mkdir(parents=True, mode=0o700, exist_ok=True)
+        state = self._state()
+        self._site = Site(
+            instance=self._instance,
+            node=f"{runtime.machine_id()}/{self._instance}",
+            runs=self._home / "runs",
+            state=state,
+            owner_id=self._owner.id,
+            programs=programs,
+            hierarchies=tuple(cgroup.hierarchies()),
+            seccomp_profile=runtime.read_seccomp_profile(),
+            machine=platform.machine(),
+        )
+        self._launcher.warm()
+        await asyncio.to_thread(remains.sweep, self._site.runs, state, self._instance, self._owner)
+        await asyncio.to_thread(self._images.sweep)
+        work = asyncio.ensure_future(self._tidy_networks())
+        self._background.add(work)
+        work.add_done_callback(self._background.discard)
+        return self._site
+
+    async def _tidy_networks(self) -> None:
+        await self._networks.reconcile(self._used_networks())
+        await self._networks.warm()
+
+
+def to_exit(facts: dict[str, Any]) -> Exit:
+    moment = partial(datetime.fromtimestamp, tz=UTC)
+    return Exit(
+        code=facts["code"],
+        oom_seen=facts["oom_seen"],
+        started_at=moment(facts["started_at"]),
+        finished_at=moment(facts["finished_at"]),
+        stopped_by=facts["stopped_by"],
+    )

@@ -1,0 +1,85 @@
+"""The few kernel calls Python has no name for. Used by the supervisor, the zygote and the driver's watcher.
+
+ctypes is loaded once, in the zygote before it forks, so that a supervisor pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+
+CLONE_NEWNS = 0x00020000
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+MS_REC, MS_SLAVE = 0x4000, 0x80000
+MNT_DETACH = 2
+_PR_SET_CHILD_SUBREAPER = 36
+_IN_CLOEXEC, _IN_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
+IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_MODIFY, IN_DELETE_SELF = 0x8, 0x80, 0x100, 0x2, 0x400
+_EVENT = struct.Struct("iIII")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare_mounts() -> None:
+    """A private mount namespace: mounts made from here on vanish with this process; the host's own go on arriving."""
+    _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    _check(_libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None), "make / rslave")
+
+
+def mount(kind: str, source: str, target: str, flags: int = 0, options: str = "") -> None:
+    answer = _libc.mount(
+        source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode() or None
+    )
+    _check(answer, f"mount {kind} on {target}")
+
+
+def unmount(target: str, flags: int = MNT_DETACH) -> None:
+    _check(_libc.umount2(target.encode(), flags), f"unmount {target}")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends: the runtime leaves the container's PID 1 to us."""
+    _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def sync_file_system(fd: int) -> None:
+    """Everything written to the file system `fd` lies on is durable afterwards."""
+    _check(_libc.syncfs(fd), "syncfs")
+
+
+def watch_open() -> int:
+    """An inotify descriptor, non-blocking."""
+    fd = int(_libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK))
+    _check(fd, "inotify_init1")
+    return fd
+
+
+def watch_add(fd: int, path: str, mask: int) -> int:
+    number = int(_libc.inotify_add_watch(fd, path.encode(), mask))
+    _check(number, f"watch {path}")
+    return number
+
+
+def watch_remove(fd: int, number: int) -> None:
+    _libc.inotify_rm_watch(fd, number)
+
+
+def watch_read(fd: int) -> Iterator[int]:
+    """Numbers of the watches that have news."""
+    try:
+        buffer = os.read(fd, 65536)
+    except BlockingIOError:
+        return
+    offset = 0
+    while offset + _EVENT.size <= len(buffer):
+        number, _, _, length = _EVENT.unpack_from(buffer, offset)
+        offset += _EVENT.size + length
+        yield number
+
+
+def _check(answer: int, what: str) -> None:
+    if answer < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")

@@ -1,0 +1,191 @@
+"""Questions to an unpacked image: which user, is there that command. Used by the driver before a container is made.
+
+Everything is looked up inside the root file system: a symbolic link in an image may point anywhere, also at the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from oneoff.errors import CommandNotExecutable, CommandNotFound, StartFailed
+
+_MOST_LINKS = 40
+_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "ppc64le": 21, "s390x": 22, "riscv64": 243}
+_PT_INTERP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    uid: int
+    gid: int
+    additional_gids: tuple[int, ...] = ()
+    home: str = "/"
+
+
+def resolve_inside(root: Path, path: str) -> Path | None:
+    """Where `path` of the image lies on this machine, every symbolic link followed inside `root`; None: nowhere."""
+    pending = [part for part in reversed(path.split("/")) if part and part != "."]
+    done: list[str] = []
+    links = 0
+    while pending:
+        part = pending.pop()
+        if part == "..":
+            if done:
+                done.pop()
+            continue
+        here = root.joinpath(*done, part)
+        try:
+            mode = here.lstat().st_mode
+        except OSError:
+            return None
+        if not stat.S_ISLNK(mode):
+            done.append(part)
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return None
+        target = here.readlink().as_posix()
+        if target.startswith("/"):
+            done = []
+        pending.extend(piece for piece in reversed(target.split("/")) if piece and piece != ".")
+    return root.joinpath(*done)
+
+
+def find_user(root: Path, text: str) -> User:
+    """`name`, `uid`, `name:group`, `uid:gid`, or "" for root. Raises StartFailed when a name is not in the image."""
+    user_text, _, group_text = text.partition(":")
+    users = _table(root, "/etc/passwd", 7)
+    entry = next((e for e in users if e[0] == (user_text or "root")), None)
+    if entry is None and user_text.isdigit():
+        entry = next((e for e in users if e[2] == user_text), None)
+    if entry is None and user_text and not user_text.isdigit():
+        raise StartFailed(f"the image has no user {user_text!r} in /etc/passwd: use its number, or a name it has")
+    uid = int(entry[2]) if entry else int(user_text or 0)
+    gid = int(entry[3]) if entry else 0
+    groups = _table(root, "/etc/group", 4)
+    additional: tuple[int, ...] = ()
+    if group_text:
+        gid = _find_group(groups, group_text)
+    elif entry:
+        additional = tuple(sorted({int(g[2]) for g in groups if entry[0] in g[3].split(",")} - {gid}))
+    home = entry[5] if entry and entry[5] else "/root" if uid == 0 else "/"
+    return User(uid, gid, additional, home)
+
+
+def check_command(root: Path, argv0: str, search_path: str, working_dir: str, user: User) -> None:
+    """Raises CommandNotFound or CommandNotExecutable as the kernel and execvp(3) would find out later."""
+    if "/" in argv0:
+        path = argv0 if argv0.startswith("/") else f"{working_dir or '/'}/{argv0}"
+        _check_file(root, argv0, path, user)
+        return
+    refusal: CommandNotExecutable | None = None
+    for folder in search_path.split(":"):
+        try:
+            _check_file(root, argv0, f"{folder or working_dir or '/'}/{argv0}", user)
+        except CommandNotFound as problem:
+            if "interpreter" in str(problem):
+                raise
+            continue
+        except CommandNotExecutable as problem:
+            refusal = refusal or problem
+        else:
+            return
+    raise refusal or CommandNotFound(argv0, f"none of PATH has it ({search_path})")
+
+
+def _check_file(root: Path, argv0: str, path: str, user: User) -> None:
+    found = resolve_inside(root, path)
+    if found is None:
+        raise CommandNotFound(argv0, "a shell builtin needs `--shell`" if argv0 in {"cd", "export", "source"} else "")
+    if found.is_dir():
+        raise CommandNotExecutable(argv0, "it is a folder")
+    if not stat.S_ISREG(found.stat().st_mode) or not _may_execute(root, found, user):
+        raise CommandNotExecutable(argv0, f"permission denied for user {user.uid} (chmod +x in the image mends it)")
+    try:
+        with found.open("rb") as file:
+            head = file.read(4096)
+            interpreter = _interpreter(argv0, head, file.fileno())
+    except OSError as problem:
+        raise CommandNotExecutable(argv0, str(problem.strerror)) from problem
+    if interpreter is not None and resolve_inside(root, interpreter) is None:
+        raise CommandNotFound(argv0, f"its interpreter {interpreter!r} is not in the image")
+
+
+def _may_execute(root: Path, found: Path, user: User) -> bool:
+    """Root without capabilities is bound by the mode bits like everybody else."""
+    path = found
+    while path != root:
+        facts = path.stat()
+        if facts.st_uid == user.uid:
+            bit = stat.S_IXUSR
+        elif facts.st_gid in (user.gid, *user.additional_gids):
+            bit = stat.S_IXGRP
+        else:
+            bit = stat.S_IXOTH
+        if not facts.st_mode & bit:
+            return False
+        path = path.parent
+    return True
+
+
+def _interpreter(argv0: str, head: bytes, fd: int) -> str | None:
+    """What has to exist beside the file: of `#!`, of the dynamic linker, or the shell execvp(3) falls back to."""
+    if head.startswith(b"#!"):
+        words = head[2:].split(b"\n", 1)[0].split()
+        if not words:
+            raise CommandNotExecutable(argv0, "exec format error: '#!' names no interpreter")
+        return os.fsdecode(words[0])
+    if not head.startswith(b"\x7fELF"):
+        return "/bin/sh"
+    return _elf_interpreter(argv0, head, fd)
+
+
+def _elf_interpreter(argv0: str, head: bytes, fd: int) -> str | None:
+    """Fields of the System V ABI's ELF header: class, data, machine, program headers."""
+    order = ">" if head[5:6] == b"\x02" else "<"
+    wide = head[4:5] == b"\x02"
+    with contextlib.suppress(struct.error):
+        (machine,) = struct.unpack_from(f"{order}H", head, 18)
+        expected = _ELF_MACHINES.get(platform.machine(), machine)
+        if machine != expected and not (expected == 62 and machine == 3):
+            raise CommandNotExecutable(argv0, "exec format error: it is built for another processor")
+        offset, size, count = (
+            (*struct.unpack_from(f"{order}Q", head, 32), *struct.unpack_from(f"{order}HH", head, 54))
+            if wide
+            else (*struct.unpack_from(f"{order}I", head, 28), *struct.unpack_from(f"{order}HH", head, 42))
+        )
+        for index in range(count):
+            entry = os.pread(fd, size, offset + index * size)
+            if struct.unpack_from(f"{order}I", entry)[0] == _PT_INTERP:
+                begin, length = (
+                    (struct.unpack_from(f"{order}Q", entry, 8)[0], struct.unpack_from(f"{order}Q", entry, 32)[0])
+                    if wide
+                    else (struct.unpack_from(f"{order}I", entry, 4)[0], struct.unpack_from(f"{order}I", entry, 16)[0])
+                )
+                return os.fsdecode(os.pread(fd, min(length, 4096), begin).rstrip(b"\0"))
+        return None
+    raise CommandNotExecutable(argv0, "exec format error: its ELF header is cut short")
+
+
+def _find_group(groups: list[list[str]], text: str) -> int:
+    entry = next((g for g in groups if g[0] == text), None)
+    if entry:
+        return int(entry[2])
+    if text.isdigit():
+        return int(text)
+    raise StartFailed(f"the image has no group {text!r} in /etc/group: use its number, or a name it has")
+
+
+def _table(root: Path, path: str, columns: int) -> list[list[str]]:
+    """Rows of passwd(5) or group(5); damaged ones are left out, as libc does."""
+    found = resolve_inside(root, path)
+    if found is None or not found.is_file():
+        return []
+    rows = [line.split(":") for line in found.read_text(errors="replace").splitlines()]
+    return [row for row in rows if len(row) == columns and row[2].isdigit() and (columns == 4 or row[3].isdigit())]

@@ -1,0 +1,61 @@
+"""The profile of containers-common, resolved to the form of the OCI runtime specification. Pure; used by `bundle`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+# `uname -m` -> the profile's (Go's) name, and libseccomp's.
+_MACHINES = {
+    "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
+    "aarch64": ("arm64", "SCMP_ARCH_AARCH64"),
+    "armv7l": ("arm", "SCMP_ARCH_ARM"),
+    "ppc64le": ("ppc64le", "SCMP_ARCH_PPC64LE"),
+    "s390x": ("s390x", "SCMP_ARCH_S390X"),
+    "riscv64": ("riscv64", "SCMP_ARCH_RISCV64"),
+}
+
+
+def to_oci_seccomp(profile: Mapping[str, Any], machine: str, capabilities: Collection[str]) -> dict[str, Any]:
+    """`capabilities` with their CAP_ prefix. Raises KeyError for a machine the profile knows nothing of."""
+    arch, libseccomp_arch = _MACHINES[machine]
+    resolved: dict[str, Any] = {
+        "defaultAction": profile["defaultAction"],
+        "architectures": _architectures(profile, libseccomp_arch),
+        "syscalls": [
+            _to_rule(rule) for rule in profile["syscalls"] if _applies(rule, arch, capabilities) and rule["names"]
+        ],
+    }
+    if profile.get("defaultErrnoRet") is not None:
+        resolved["defaultErrnoRet"] = profile["defaultErrnoRet"]
+    return resolved
+
+
+def _architectures(profile: Mapping[str, Any], libseccomp_arch: str) -> list[str]:
+    for entry in profile.get("archMap") or ():
+        if entry["architecture"] == libseccomp_arch:
+            return [libseccomp_arch, *(entry.get("subArchitectures") or ())]
+    return [libseccomp_arch]
+
+
+def _applies(rule: Mapping[str, Any], arch: str, capabilities: Collection[str]) -> bool:
+    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
+    if includes.get("arches") and arch not in includes["arches"]:
+        return False
+    if includes.get("caps") and not all(name in capabilities for name in includes["caps"]):
+        return False
+    if arch in (excludes.get("arches") or ()):
+        return False
+    return not any(name in capabilities for name in excludes.get("caps") or ())
+
+
+def _to_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {"names": list(rule["names"]), "action": rule["action"]}
+    if rule.get("errnoRet") is not None:
+        made["errnoRet"] = rule["errnoRet"]
+    if rule.get("args"):
+        made["args"] = [
+            {"index": arg["index"], "value": arg["value"], "valueTwo": arg.get("valueTwo", 0), "op": arg["op"]}
+            for arg in rule["args"]
+        ]
+    return made
