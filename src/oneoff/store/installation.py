@@ -1,0 +1,27 @@
+"""Who this installation is, and its workspaces. Called by the operations when a server starts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from oneoff.core.clock import to_us
+from oneoff.store.dialect import insert_if_absent
+from oneoff.store.tables import installation, workspaces
+
+
+def find_value(connection: Connection, name: str) -> str | None:
+    return connection.execute(select(installation.c.value).where(installation.c.name == name)).scalar_one_or_none()
+
+
+def save_value_if_absent(connection: Connection, name: str, value: str) -> str:
+    """The value that is kept: `value`, or the one that was there before."""
+    if insert_if_absent(connection, installation, {"name": name, "value": value}):
+        return value
+    return str(connection.execute(select(installation.c.value).where(installation.c.name == name)).scalar_one())
+
+
+def save_workspace_if_absent(connection: Connection, workspace_id: str, name: str, plan: str, at: datetime) -> None:
+    row = {"id": workspace_id, "name": name, "plan": plan, "created_at": to_us(at)}
+    insert_if_absent(connection, workspaces, row)
