@@ -13,6 +13,8 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never jump, for time limits."""
 
+    async def sleep(self, seconds: float) -> None: ...
+
 
 def to_us(moment: datetime) -> int:
     """Microseconds since 1970, as the store keeps times."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from oneoff.core.run import Run
 from oneoff.errors import InvalidVariables
 
 RESERVED_PREFIX = "ONEOFF_"
@@ -40,6 +41,14 @@ def merge_variables(*layers: Mapping[str, str]) -> dict[str, str]:
         merged.update(layer)
     check_variables(merged)
     return merged
+
+
+def builtin_variables(run: Run) -> dict[str, str]:
+    """What every run is given, whatever the user configured."""
+    given = {"ONEOFF_RUN_ID": run.id, "ONEOFF_SERVICE": run.service, "ONEOFF_TRIGGER": run.trigger.value}
+    if run.job_id:
+        given["ONEOFF_JOB"] = run.job_id
+    return given
 
 
 def _check_one(name: str, value: str) -> None:

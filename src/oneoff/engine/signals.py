@@ -6,7 +6,7 @@ Only hints: whoever waits here also looks by itself now and then, so a lost hint
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +17,7 @@ class Signals:
     def __init__(self) -> None:
         self.dispatch = asyncio.Event()  # a run was accepted, or a slot is free
         self.stopping = asyncio.Event()  # the server is going down: streams end now
+        self.ended: deque[str] = deque()  # runs whose log the janitor may compress
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
 
     def run_accepted(self) -> None:

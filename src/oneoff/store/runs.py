@@ -18,7 +18,7 @@ from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.queue import Waiting
 from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
-from oneoff.store.tables import runs
+from oneoff.store.tables import runs, services
 
 _COLUMNS = [runs.c[field.name] for field in fields(Run)]
 _TIMES = frozenset(f.name for f in fields(Run) if f.name.endswith("_at"))
@@ -68,6 +68,51 @@ def get_run(connection: Connection, run_id: str) -> Run:
 
 def fetch_sealed_variables(connection: Connection, run_id: str) -> bytes:
     return bytes(connection.execute(select(runs.c.variables_sealed).where(runs.c.id == run_id)).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class StartFacts:
+    """What a start needs beside the run itself. Sealed values open at the places the operations sealed them for."""
+
+    variables_sealed: bytes
+    networks: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    read_only_root: bool
+    user: str | None
+    sandbox: str | None
+    registry_username: str | None
+    registry_password_sealed: bytes | None
+
+
+_START_FACTS = (
+    select(
+        runs.c.variables_sealed,
+        services.c.networks,
+        services.c.capabilities,
+        services.c.read_only_root,
+        services.c.user,
+        services.c.sandbox,
+        services.c.registry_username,
+        services.c.registry_password_sealed,
+    )
+    .join_from(runs, services, runs.c.service_id == services.c.id)
+    .where(runs.c.id == bindparam("run_id"))
+)
+
+
+def fetch_start_facts(connection: Connection, run_id: str) -> StartFacts:
+    """A service with going runs cannot be deleted, so its row is there."""
+    row = connection.execute(_START_FACTS, {"run_id": run_id}).one()
+    return StartFacts(
+        bytes(row.variables_sealed),
+        tuple(json.loads(row.networks)),
+        tuple(json.loads(row.capabilities)),
+        bool(row.read_only_root),
+        row.user,
+        row.sandbox,
+        row.registry_username,
+        row.registry_password_sealed,
+    )
 
 
 def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str | None) -> list[Run]:

@@ -1,0 +1,33 @@
+"""What the engine and every operation work with. Made once by `oneoff.server`; the API hands it on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from oneoff.core.clock import Clock
+from oneoff.core.ids import CHANCE_BYTES, make_id
+from oneoff.drivers.driver import Driver, NodeFacts
+from oneoff.engine.signals import Signals
+from oneoff.sealing import Sealer
+from oneoff.settings import Settings
+from oneoff.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`instance` is this installation's id, also on the label of each of its containers; `lease` is this process's."""
+
+    settings: Settings
+    database: Database
+    driver: Driver
+    facts: NodeFacts
+    sealer: Sealer
+    clock: Clock
+    signals: Signals
+    instance: str
+    workspace_id: str
+    lease: str
+
+    def new_id(self, kind: str) -> str:
+        return make_id(kind, self.clock.now(), os.urandom(CHANCE_BYTES))

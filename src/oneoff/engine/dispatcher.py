@@ -1,0 +1,140 @@
+"""Gives slots to waiting runs, fairly. Woken when a run is accepted and when a slot is free."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from oneoff.core.outcome import Outcome
+from oneoff.core.queue import Waiting, in_order
+from oneoff.core.run import Reason, Run, RunStatus
+from oneoff.drivers.driver import PreparedImage
+from oneoff.engine.context import Context
+from oneoff.engine.executor import Executor
+from oneoff.engine.spec import prepare_image
+from oneoff.errors import DriverError, EngineUnavailable, ImageUnavailable, OneoffError
+from oneoff.store import runs
+from oneoff.store.runs import End
+
+log = structlog.get_logger()
+
+_LOOK_AGAIN_SECONDS = 2.0
+_PULLS_AT_ONCE = 4
+_RETRY_PREPARE_SECONDS = 2.0
+
+
+class Dispatcher:
+    """Holds this node's slots: from the claim of a run to its end. An image is made local before a slot is taken, so
+    that pulling holds none."""
+
+    name = "dispatcher"
+
+    def __init__(self, context: Context, executor: Executor) -> None:
+        self.wake = context.signals.dispatch
+        self._context = context
+        self._executor = executor
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._going: dict[str, str] = {}  # run id -> service id, of every run that holds a slot
+        self._preparing: set[str] = set()
+        self._prepared: dict[str, PreparedImage] = {}
+        self._pulls = asyncio.Semaphore(_PULLS_AT_ONCE)
+
+    @property
+    def going(self) -> frozenset[str]:
+        """Ids of the runs that hold a slot now."""
+        return frozenset(self._going)
+
+    async def tick(self) -> float:
+        free = self._context.settings.slots - len(self._going)
+        if free <= 0:
+            return _LOOK_AGAIN_SECONDS
+        per_service = free + len(self._preparing) + len(self._prepared)
+        waiting = await self._context.database.read(lambda c: runs.fetch_waiting(c, per_service))
+        self._forget_gone({run.run_id for run in waiting})
+        counts: dict[str, int] = {}
+        for service_id in self._going.values():
+            counts[service_id] = counts.get(service_id, 0) + 1
+        candidates = in_order(waiting, counts, self._context.clock.now())
+        for run in candidates:
+            if run.run_id in self._prepared and free > 0:
+                free -= 1
+                self._execute(run, self._prepared.pop(run.run_id))
+        for run in candidates[: self._context.settings.slots]:
+            if run.run_id not in self._going and run.run_id not in self._prepared:
+                self._prepare(run)
+        return _LOOK_AGAIN_SECONDS
+
+    def resume(self, run: Run) -> None:
+        """Hold a slot for a run that a server before this one started, and see it to its end."""
+        if run.id in self._going:
+            return
+        self._going[run.id] = run.service_id
+        self._spawn(self._hold_slot(run.id, self._executor.resume(run)))
+
+    async def close(self) -> None:
+        """Let go of all runs; their containers go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _execute(self, run: Waiting, image: PreparedImage) -> None:
+        self._going[run.run_id] = run.service_id
+        self._spawn(self._hold_slot(run.run_id, self._executor.execute(run.run_id, image)))
+
+    async def _hold_slot(self, run_id: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except OneoffError as problem:
+            # The row is as it was: the rescuer takes the run up again.
+            log.warning("run interrupted", run=run_id, error=str(problem))
+        finally:
+            self._going.pop(run_id, None)
+            self._context.signals.slot_freed()
+
+    def _prepare(self, run: Waiting) -> None:
+        if run.run_id not in self._preparing:
+            self._preparing.add(run.run_id)
+            self._spawn(self._make_local(run.run_id))
+
+    async def _make_local(self, run_id: str) -> None:
+        context = self._context
+        try:
+            run, facts = await context.database.read(
+                lambda c: (runs.get_run(c, run_id), runs.fetch_start_facts(c, run_id))
+            )
+            if run.status is not RunStatus.QUEUED:
+                return
+            async with self._pulls, asyncio.timeout(context.settings.start_timeout_seconds):
+                self._prepared[run_id] = await prepare_image(context, run, facts)
+        except ImageUnavailable as problem:
+            await self._fail(run_id, str(problem))
+        except TimeoutError:
+            await self._fail(run_id, f"its image was not here after {context.settings.start_timeout_seconds} s")
+        except EngineUnavailable as problem:
+            why = str(problem)
+            await context.database.run(lambda c: runs.save_waiting_for(c, run_id, why))
+            await context.clock.sleep(_RETRY_PREPARE_SECONDS)
+        except DriverError as problem:
+            await self._fail(run_id, str(problem))
+        finally:
+            self._preparing.discard(run_id)
+            context.signals.dispatch.set()
+
+    async def _fail(self, run_id: str, message: str) -> None:
+        outcome = Outcome(RunStatus.FAILED, Reason.IMAGE_UNAVAILABLE)
+        end = End(outcome, self._context.clock.now(), message=message)
+        await self._context.database.run(lambda c: runs.end_if_queued(c, run_id, end))
+        self._context.signals.run_changed(run_id)
+
+    def _forget_gone(self, waiting: set[str]) -> None:
+        """Runs that were canceled while their image was made local."""
+        for run_id in self._prepared.keys() - waiting:
+            del self._prepared[run_id]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

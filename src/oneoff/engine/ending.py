@@ -1,0 +1,87 @@
+"""How runs end: facts and the last byte of output are committed before the container goes. Called by the executor."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from oneoff.core.outcome import Exit, Outcome, StopKind, StopRequest, conclude
+from oneoff.core.run import Reason, Run, RunStatus
+from oneoff.drivers.driver import Handle
+from oneoff.engine.context import Context
+from oneoff.errors import DriverError
+from oneoff.logs.folder import LogEnd, log_folder, read_end
+from oneoff.logs.writer import LogWriter
+from oneoff.store import runs
+from oneoff.store.runs import End
+
+log = structlog.get_logger()
+
+
+class Ending:
+    """One per executor. Each method commits one guarded transition to a final status; a stale one changes nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def exited(self, run: Run, handle: Handle, facts: Exit) -> None:
+        """Its container has ended and all its output is stored."""
+        current = await self._context.database.read(lambda c: runs.get_run(c, run.id))
+        outcome = conclude(facts, _stop_request(current))
+        counts = await self._finish_log(run)
+        await self._commit(run, End(outcome, facts.finished_at, facts.started_at, None, *_totals(counts)))
+        await self._remove(handle)
+
+    async def failed(self, run: Run, reason: Reason, problem: DriverError) -> None:
+        """It never started; `problem` is told to the user in its own words."""
+        exit_code = getattr(problem, "exit_code", None)
+        await self.ended(run, Outcome(RunStatus.FAILED, reason, exit_code), str(problem))
+
+    async def ended(self, run: Run, outcome: Outcome, message: str | None = None) -> None:
+        """It never started."""
+        await self._commit(run, End(outcome, self._context.clock.now(), message=message))
+
+    async def lost(self, run: Run, handle: Handle | None, why: str) -> None:
+        """It started, and nobody can know how it ended. Its end is the last moment it was seen."""
+        counts = await self._finish_log(run)
+        finished_at = run.seen_at or run.started_at or self._context.clock.now()
+        outcome = Outcome(RunStatus.FAILED, Reason.LOST)
+        await self._commit(run, End(outcome, finished_at, None, why, *_totals(counts)))
+        if handle is not None:
+            await self._remove(handle)
+
+    async def _commit(self, run: Run, end: End) -> None:
+        lease = self._context.lease
+        applied = await self._context.database.run(lambda c: runs.end_if_leased(c, run.id, lease, end))
+        log.info(
+            "run ended" if applied else "end dropped as stale",
+            run=run.id,
+            status=end.outcome.status.value,
+            reason=end.outcome.reason.value,
+            exit_code=end.outcome.exit_code,
+        )
+        self._context.signals.ended.append(run.id)
+        self._context.signals.run_changed(run.id)
+
+    async def _finish_log(self, run: Run) -> LogEnd:
+        folder = log_folder(self._context.settings.logs_dir, run.id)
+        cap = self._context.settings.log_cap_bytes
+        return await asyncio.to_thread(lambda: read_end(folder) or LogWriter(folder, cap).finish())
+
+    async def _remove(self, handle: Handle) -> None:
+        """What cannot be removed now is the janitor's."""
+        try:
+            await self._context.driver.remove(handle)
+        except DriverError as problem:
+            log.warning("left to the janitor", run=handle.run_id, error=str(problem))
+
+
+def _stop_request(run: Run) -> StopRequest | None:
+    if run.stop_kind is None or run.stop_at is None:
+        return None
+    return StopRequest(StopKind(run.stop_kind), run.stop_at)
+
+
+def _totals(end: LogEnd) -> tuple[int, int, int]:
+    return end.stdout_bytes, end.stderr_bytes, end.missing_bytes

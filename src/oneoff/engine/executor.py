@@ -1,0 +1,216 @@
+"""One run, from its slot to its end. The dispatcher hands it new runs, the rescuer those of a server that is gone.
+
+Every step is written so that the server may die behind it: see "Crash-only" in docs/architecture.md. The rows are the
+only memory; `resume` begins again from what the row and the engine say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+from sqlalchemy import Connection
+
+from oneoff.core.outcome import Outcome
+from oneoff.core.run import Reason, Run, RunStatus, container_name
+from oneoff.drivers.driver import ContainerState, Handle, PreparedImage
+from oneoff.engine.context import Context
+from oneoff.engine.ending import Ending
+from oneoff.engine.patience import Patience
+from oneoff.engine.spec import make_spec, prepare_image
+from oneoff.engine.watch import Watch
+from oneoff.errors import (
+    AlreadyStarted,
+    ContainerBusy,
+    ContainerExists,
+    ContainerGone,
+    DriverError,
+    EngineUnavailable,
+    ImageUnavailable,
+    StartFailed,
+)
+from oneoff.store import runs
+from oneoff.store.runs import Placement, StartFacts
+
+log = structlog.get_logger()
+
+Started = tuple[Run, Handle]
+Begin = Callable[[Run], Awaitable[Started | None]]
+
+
+class Stale(Exception):
+    """Somebody else ended or took this run: drop it."""
+
+
+class Executor:
+    """Stateless but for its context: `execute` and `resume` may go for many runs at once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ending = Ending(context)
+
+    async def execute(self, run_id: str, image: PreparedImage) -> None:
+        """Start a queued run in a slot and see it to its end."""
+        context = self._context
+        name = container_name(context.instance, run_id)
+        placement = Placement(context.facts.node, context.driver.name, name, context.lease)
+        now = context.clock.now()
+
+        def claim(connection: Connection) -> tuple[Run, StartFacts] | None:
+            if not runs.start_if_queued(connection, run_id, placement, now):
+                return None
+            return runs.get_run(connection, run_id), runs.fetch_start_facts(connection, run_id)
+
+        if (claimed := await context.database.run(claim)) is None:
+            return
+        run, facts = claimed
+        context.signals.run_changed(run_id)
+        await self._to_the_end(run, partial(self._create, facts=facts, image=image))
+
+    async def resume(self, run: Run) -> None:
+        """Go on with a starting or running run whose lease was just taken."""
+        log.info("resuming", run=run.id, status=run.status.value)
+        await self._to_the_end(run, self._recover)
+
+    async def _to_the_end(self, run: Run, begin: Begin) -> None:
+        try:
+            if started := await self._begin(run, begin):
+                await self._supervise(*started)
+        except Stale:
+            log.info("dropped, it is no longer ours", run=run.id)
+
+    async def _begin(self, run: Run, begin: Begin) -> Started | None:
+        """`begin` brings the container to run; what stays unclear then is decided by what the engine says."""
+        patience = Patience(self._context)
+        while True:
+            try:
+                async with asyncio.timeout(self._context.settings.start_timeout_seconds):
+                    return await begin(run)
+            except ImageUnavailable as problem:
+                await self._ending.failed(run, Reason.IMAGE_UNAVAILABLE, problem)
+                return None
+            except StartFailed as problem:
+                await self._ending.failed(run, Reason.START_FAILED, problem)
+                return None
+            except TimeoutError:
+                return await self._give_up(await self._reload(run), "its start took too long")
+            except (EngineUnavailable, ContainerGone, AlreadyStarted) as problem:
+                # The call may have taken effect or not. Only the engine can tell.
+                if not await patience.lasts(problem):
+                    return await self._give_up(await self._reload(run), str(problem))
+                run, begin = await self._reload(run), self._recover
+
+    async def _create(
+        self, run: Run, facts: StartFacts | None = None, image: PreparedImage | None = None
+    ) -> Started | None:
+        """Create, then commit the engine's own id."""
+        context = self._context
+        if facts is None:
+            facts = await context.database.read(lambda c: runs.fetch_start_facts(c, run.id))
+        if image is None:
+            image = await prepare_image(context, run, facts)
+        try:
+            handle = await context.driver.create(make_spec(context, run, facts, image))
+        except ContainerExists:
+            return await self._recover(await self._reload(run))
+        return await self._adopt(run, handle)
+
+    async def _adopt(self, run: Run, handle: Handle) -> Started | None:
+        """Commit the engine's id, then start by it unless its end was asked for meanwhile."""
+        run = await self._commit(run, partial(runs.save_engine_id_if_leased, engine_id=handle.engine_id))
+        if run.stop_kind is not None:
+            await self._ending.ended(run, Outcome(RunStatus.CANCELED, Reason.CANCELED))
+            await self._context.driver.remove(handle)
+            return None
+        await self._context.driver.start(handle)
+        return await self._found_started(run, handle)
+
+    async def _found_started(self, run: Run, handle: Handle) -> Started:
+        """Commit that it runs."""
+        if run.status is RunStatus.STARTING:
+            run = await self._commit(run, partial(runs.run_if_leased, at=self._context.clock.now()))
+            self._context.signals.run_changed(run.id)
+        return run, handle
+
+    async def _recover(self, run: Run) -> Started | None:
+        """The table of "Crash-only", rule 2."""
+        driver = self._context.driver
+        if run.engine_id is None:
+            found = await driver.find(self._name(run))
+            if found is None:
+                return await self._create(run)
+            if await driver.inspect(found) is ContainerState.CREATED:
+                return await self._adopt(run, found)
+            run = await self._commit(run, partial(runs.save_engine_id_if_leased, engine_id=found.engine_id))
+            return await self._found_started(run, found)
+        handle = self._handle(run, run.engine_id)
+        match await driver.inspect(handle):
+            case ContainerState.CREATED if run.status is RunStatus.STARTING:
+                return await self._replace_unstarted(run, handle)
+            case ContainerState.RUNNING | ContainerState.EXITED:
+                return await self._found_started(run, handle)
+            case state:
+                await self._ending.lost(run, handle, f"its container is {state.value} after a restart")
+                return None
+
+    async def _replace_unstarted(self, run: Run, handle: Handle) -> Started | None:
+        """A late start of the old one must find nothing: it goes, without force, before a new one is made."""
+        try:
+            await self._context.driver.remove(handle, force=False)
+        except ContainerBusy:
+            return await self._found_started(run, handle)
+        return await self._create(await self._commit(run, partial(runs.save_engine_id_if_leased, engine_id=None)))
+
+    async def _supervise(self, run: Run, handle: Handle) -> None:
+        patience = Patience(self._context)
+        while True:
+            try:
+                facts = await Watch(self._context, run, handle).until_exit()
+                return await self._ending.exited(run, handle, facts)
+            except EngineUnavailable as problem:
+                if not await patience.lasts(problem):
+                    return await self._ending.lost(run, handle, str(problem))
+                run = await self._reload(run)
+            except DriverError as problem:  # it is gone, or its end cannot be known
+                return await self._ending.lost(run, handle, str(problem))
+
+    async def _give_up(self, run: Run, why: str) -> Started | None:
+        """A start that took too long. Without an id no start was ever asked for; with one, a removal without force
+        proves it."""
+        if run.engine_id is not None:
+            handle = self._handle(run, run.engine_id)
+            try:
+                async with asyncio.timeout(30):
+                    await self._context.driver.remove(handle, force=False)
+            except ContainerBusy:
+                return await self._found_started(run, handle)
+            except (DriverError, TimeoutError):
+                await self._ending.lost(run, handle, why)
+                return None
+        await self._ending.failed(run, Reason.START_FAILED, StartFailed("it could not be started", why))
+        return None
+
+    async def _commit(self, run: Run, transition: Callable[[Connection, str, str], bool]) -> Run:
+        """Apply a guarded transition under our lease and return the row as it is then. Raises Stale."""
+        lease = self._context.lease
+
+        def work(connection: Connection) -> Run | None:
+            return runs.get_run(connection, run.id) if transition(connection, run.id, lease) else None
+
+        if (current := await self._context.database.run(work)) is None:
+            raise Stale
+        return current
+
+    async def _reload(self, run: Run) -> Run:
+        current = await self._context.database.read(lambda c: runs.get_run(c, run.id))
+        if current.status.is_final or current.lease != self._context.lease:
+            raise Stale
+        return current
+
+    def _handle(self, run: Run, engine_id: str) -> Handle:
+        return Handle(self._context.driver.name, self._context.facts.node, self._name(run), engine_id, run.id)
+
+    def _name(self, run: Run) -> str:
+        return run.container_name or container_name(self._context.instance, run.id)

@@ -1,0 +1,91 @@
+"""Cleans up: containers of runs that have ended, logs to compress, images nobody needs, old idempotency keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from oneoff.core.run import FINAL
+from oneoff.engine.context import Context
+from oneoff.engine.dispatcher import Dispatcher
+from oneoff.errors import DriverError
+from oneoff.logs.archive import compress_log
+from oneoff.logs.folder import ARCHIVE, END, log_folder
+from oneoff.store import deploys, idempotency, runs
+
+log = structlog.get_logger()
+
+_LOOK_AGAIN_SECONDS = 60.0
+_IDEMPOTENCY_KEPT = timedelta(hours=24)
+
+
+class Janitor:
+    """Each kind of dirt by itself: trouble with one leaves the others to be cleaned."""
+
+    name = "janitor"
+
+    def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
+        self.wake = asyncio.Event()
+        self._context = context
+        self._dispatcher = dispatcher
+        self._logs_dir = context.settings.logs_dir
+        self._walked = False
+
+    async def tick(self) -> float:
+        for clean in (self._remove_containers, self._drop_images, self._compress_logs, self._forget_keys):
+            try:
+                await clean()
+            except DriverError as problem:
+                log.warning("not cleaned", what=clean.__name__, error=str(problem))
+        return _LOOK_AGAIN_SECONDS
+
+    async def _remove_containers(self) -> None:
+        """Those of ours whose run has ended or is not known. Runs are accepted before their containers are made, so a
+        container is listed first and its run looked up then."""
+        driver = self._context.driver
+        handles = [h for h in await driver.list() if h.run_id not in self._dispatcher.going]
+        ids = [handle.run_id for handle in handles]
+        statuses = await self._context.database.read(lambda c: runs.fetch_statuses(c, ids))
+        for handle in handles:
+            status = statuses.get(handle.run_id)
+            if status is None or status in FINAL:
+                log.info("removing a left container", run=handle.run_id)
+                await driver.remove(handle)
+
+    async def _drop_images(self) -> None:
+        live = await self._context.database.read(deploys.fetch_live_digests)
+        needed = await self._context.database.read(runs.fetch_needed_digests)
+        budget = self._context.settings.image_budget_bytes
+        for digest in await self._context.driver.drop_images(frozenset(live | needed), budget):
+            log.info("dropped an image", digest=digest)
+
+    async def _compress_logs(self) -> None:
+        """All of them once after the start, then those that ended since."""
+        ended = self._context.signals.ended
+        folders = [log_folder(self._logs_dir, ended.popleft()) for _ in range(len(ended))]
+        walk, self._walked = not self._walked, True
+        await asyncio.to_thread(_compress_each, _ended_logs(self._logs_dir) if walk else folders)
+
+    async def _forget_keys(self) -> None:
+        before = self._context.clock.now() - _IDEMPOTENCY_KEPT
+        await self._context.database.run(lambda c: idempotency.forget_before(c, before))
+
+
+def _compress_each(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        try:
+            compress_log(folder)
+        except OSError as problem:  # a full disk, for example; the log stays as it is
+            log.warning("not compressed", folder=folder.name, error=str(problem))
+
+
+def _ended_logs(root: Path) -> Iterator[Path]:
+    """Ended and not yet compressed."""
+    for shelf in root.glob("*"):
+        for folder in shelf.glob("*"):
+            if (folder / END).exists() and not (folder / ARCHIVE).exists():
+                yield folder

@@ -1,0 +1,67 @@
+"""Traces of a server on its machine: the locks that keep a second one away, and the note by which the CLI finds it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from oneoff.errors import DataFolderLocked
+
+NOTE = "server.json"
+
+
+def runtime_dir() -> Path:
+    """`/run/oneoff` for root, else under $XDG_RUNTIME_DIR; a temporary folder where neither exists."""
+    if os.geteuid() == 0:
+        return Path("/run/oneoff")
+    if base := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(base) / "oneoff"
+    return Path(tempfile.gettempdir()) / f"oneoff-{os.geteuid()}"
+
+
+def lock(path: Path, what: str) -> int:
+    """Hold `path` for as long as this process lives; the kernel lets go of it however the process ends.
+    Returns the descriptor to keep. Raises DataFolderLocked, naming `what` is locked."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 20).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise DataFolderLocked(what, holder) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def write_note(url: str, data_dir: Path) -> Path:
+    """Tell the CLI on this machine where the server is. The last server that started is the one it finds."""
+    path = runtime_dir() / NOTE
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    staged = path.with_suffix(".new")
+    staged.write_text(json.dumps({"url": url, "data_dir": str(data_dir), "pid": os.getpid()}) + "\n")
+    staged.replace(path)
+    return path
+
+
+def remove_note(path: Path) -> None:
+    """Remove it unless another server has written its own meanwhile."""
+    try:
+        if json.loads(path.read_text())["pid"] == os.getpid():
+            path.unlink()
+    except (OSError, ValueError, KeyError):
+        return
+
+
+def notify_systemd(state: str) -> None:
+    """`READY=1`, `STOPPING=1`: the protocol of sd_notify(3); nothing where systemd did not start us."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)

@@ -1,0 +1,180 @@
+"""The composition root: the only file that names concrete classes and wires them. `oneoff serve` calls `serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+
+from oneoff import __version__
+from oneoff.api.app import create_app
+from oneoff.drivers.driver import Driver
+from oneoff.drivers.registry import open_driver
+from oneoff.engine.context import Context
+from oneoff.engine.dispatcher import Dispatcher
+from oneoff.engine.executor import Executor
+from oneoff.engine.heart import Heart
+from oneoff.engine.janitor import Janitor
+from oneoff.engine.loop import SystemClock, keep_ticking
+from oneoff.engine.rescuer import Rescuer
+from oneoff.engine.signals import Signals
+from oneoff.errors import OneoffError, SettingsInvalid
+from oneoff.operations.deploys import cancel_unfinished_deploys
+from oneoff.operations.installation import Installation, set_up
+from oneoff.presence import lock, notify_systemd, remove_note, runtime_dir, write_note
+from oneoff.sealing import Sealer, load_key
+from oneoff.settings import Settings
+from oneoff.store.database import Database, open_database
+from oneoff.store.schema import upgrade
+
+log = structlog.get_logger()
+
+_STREAMS_END_SECONDS = 2  # then connections that are still open are closed
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a server is made of, where a test puts something in between."""
+
+    open_database: Callable[[str], Database] = open_database
+    open_driver: Callable[[Settings, str], Driver] = open_driver
+
+
+def serve(settings: Settings, parts: Parts | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code of the process."""
+    _configure_logging()
+    try:
+        uvloop.run(_Server(settings, parts or Parts()).run())
+    except OneoffError as problem:
+        print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - the one word a person waits for
+        return 1
+    return 0
+
+
+class _Server:
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._signals = Signals()
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack:
+            listener = _listen(*self._settings.listen)
+            stack.callback(listener.close)
+            context = await self._open(stack)
+            await cancel_unfinished_deploys(context)
+            dispatcher = Dispatcher(context, Executor(context))
+            stack.push_async_callback(dispatcher.close)
+            rescuer = Rescuer(context, dispatcher)
+            await rescuer.tick()  # what was going before comes before what is new
+            for agent in (dispatcher, rescuer, Heart(context, dispatcher), Janitor(context, dispatcher)):
+                task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
+                stack.push_async_callback(_end, task)
+            await self._serve_http(context, listener, stack)
+
+    async def _open(self, stack: AsyncExitStack) -> Context:
+        settings = self._settings
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.callback(os.close, lock(settings.data_dir / "lock", str(settings.data_dir)))
+        sealer = Sealer(load_key(settings.data_dir / "secret.key"))
+        database = self._parts.open_database(settings.store_url)
+        stack.callback(database.close)
+        await database.run(upgrade)
+        clock = SystemClock()
+        installed: Installation = await set_up(database, sealer, clock, settings.data_dir)
+        # Two servers of one installation on one machine would both drive its containers.
+        stack.callback(os.close, lock(runtime_dir() / f"{installed.instance}.lock", "this installation"))
+        driver = self._parts.open_driver(settings, installed.instance)
+        stack.push_async_callback(driver.close)
+        return Context(
+            settings=settings,
+            database=database,
+            driver=driver,
+            facts=await driver.check(),
+            sealer=sealer,
+            clock=clock,
+            signals=self._signals,
+            instance=installed.instance,
+            workspace_id=installed.workspace_id,
+            lease=installed.new_lease(clock.now()),
+        )
+
+    async def _serve_http(self, context: Context, listener: socket.socket, stack: AsyncExitStack) -> None:
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        config = uvicorn.Config(
+            create_app(context),
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=_STREAMS_END_SECONDS,
+        )
+        http = _HttpServer(config)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, http)
+        stack.callback(remove_note, write_note(url, context.settings.data_dir))
+        log.info("serving", url=url, version=__version__, engine=context.facts.engine, data=str(context.settings.data_dir))
+        notify_systemd("READY=1")
+        await http.serve(sockets=[listener])
+
+    def _stop(self, http: uvicorn.Server) -> None:
+        """End the streams, then the server; running containers go on."""
+        if http.should_exit:
+            http.force_exit = True
+        log.info("stopping; running containers go on")
+        notify_systemd("STOPPING=1")
+        self._signals.server_stopping()
+        http.should_exit = True
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: ours must end the streams first."""
+
+    @contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound and listening before anything else starts, so that a taken port is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as problem:
+        listener.close()
+        raise SettingsInvalid([f"--listen {host}:{port}: {problem.strerror}; choose another port"]) from problem
+    listener.listen(1024)
+    return listener
+
+
+def _configure_logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
