@@ -1,0 +1,1 @@
+"""A small real Django app, the one `./demo` deploys."""

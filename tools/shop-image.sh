@@ -1,0 +1,82 @@
+# Makes the image of examples/shop without Docker (sourced by ./demo): an OCI layout in .cache, made again when its source changes.
+# Sets SHOP_LAYOUT (a folder) and SHOP_TAG.
+
+make_shop_image() {
+    SHOP_TAG=1
+    case "$(uname -m)" in
+    x86_64 | aarch64) machine="$(uname -m)" ;;
+    *) stop "the demo's app has no PostgreSQL library for $(uname -m)." "Run it on an x86_64 or aarch64 machine." ;;
+    esac
+    key="$( (echo "$machine"; cat tools/shop-image.sh; find examples/shop -type f ! -path '*/__pycache__/*' | LC_ALL=C sort | xargs cat) |
+        sha256sum | cut -c1-16)"
+    SHOP_LAYOUT="$PWD/.cache/demo/shop-$key"
+    [ ! -e "$SHOP_LAYOUT" ] || return 0
+    rm -rf .cache/demo/shop-* .cache/demo/making.*
+    scratch="$(mktemp -d "$PWD/.cache/demo/making.XXXXXX")"
+    make_debian_layer
+    make_library_layer
+    make_app_layer
+    assemble_shop_image
+    mv "$scratch/layout" "$SHOP_LAYOUT"
+    rm -rf "$scratch"
+}
+
+# Debian 12 with Python 3.11 and a user, whatever system this machine has: 147 MB, half a minute.
+make_debian_layer() {
+    debian="$PWD/.cache/demo/debian-12-python-$machine.tar"
+    [ ! -e "$debian" ] || return 0
+    say "  Debian with Python (mmdebstrap, about half a minute)"
+    mmdebstrap --quiet --variant=essential --include=python3 \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook='ln -s python3 "$1/usr/bin/python"' \
+        --customize-hook='echo "app:x:1000:1000::/home/app:/bin/sh" >>"$1/etc/passwd"' \
+        --customize-hook='echo "app:x:1000:" >>"$1/etc/group"' \
+        --customize-hook='install -d -o 1000 -g 1000 "$1/home/app"' \
+        bookworm "$scratch/debian.tar" >"$scratch/mmdebstrap.log" 2>&1 || {
+        tail -n 20 "$scratch/mmdebstrap.log" >&2
+        stop "mmdebstrap could not make a small Debian (its words are above)." "Check the network, then run ./demo again."
+    }
+    mv "$scratch/debian.tar" "$debian"
+}
+
+# The wheels of requirements.txt for the image's Python, which need not be this machine's.
+make_library_layer() {
+    say "  Django and psycopg (pip)"
+    libraries="$scratch/libraries/usr/local/lib/python3.11/dist-packages"
+    mkdir -p "$libraries"
+    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r examples/shop/requirements.txt \
+        --target "$libraries" --no-compile --only-binary :all: --implementation cp --python-version 3.11 \
+        --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" ||
+        stop "pip could not fetch the app's libraries (its words are above)." "Check the network, then run ./demo again."
+    pack libraries
+}
+
+make_app_layer() {
+    mkdir "$scratch/app"
+    cp -R examples/shop "$scratch/app/app"
+    find "$scratch/app" -name __pycache__ -prune -exec rm -rf {} +
+    pack app
+}
+
+# pack FOLDER: $scratch/FOLDER.tar, owned by root.
+pack() { tar -c --numeric-owner --owner=0 --group=0 --sort=name -f "$scratch/$1.tar" -C "$scratch/$1" .; }
+
+assemble_shop_image() {
+    say "  one image of three layers (umoci)"
+    image="$scratch/layout:$SHOP_TAG"
+    {
+        umoci init --layout "$scratch/layout"
+        umoci new --image "$image"
+        umoci raw add-layer --image "$image" "$debian"
+        umoci raw add-layer --image "$image" "$scratch/libraries.tar"
+        umoci raw add-layer --image "$image" "$scratch/app.tar"
+        umoci config --image "$image" --config.user app --config.workingdir /app \
+            --config.env PATH=/usr/local/bin:/usr/bin:/bin --config.env PYTHONUNBUFFERED=1 \
+            --config.cmd python --config.cmd -m --config.cmd gunicorn --config.cmd shop.wsgi
+        umoci gc --layout "$scratch/layout"
+    } >"$scratch/umoci.log" 2>&1 || {
+        tail -n 20 "$scratch/umoci.log" >&2
+        stop "umoci could not make the app's image (its words are above)." "Check the free disk space of .cache, then run ./demo again."
+    }
+}
