@@ -144,11 +144,13 @@ def _open(host: str) -> httpx2.AsyncClient:
     scheme, found, address = host.partition("://")
     if found and scheme == "unix":
         transport = httpx2.AsyncHTTPTransport(uds=address, limits=_LIMITS)
-        return httpx2.AsyncClient(transport=transport, base_url="http://engine", trust_env=False)
+        return httpx2.AsyncClient(transport=transport, base_url="http://engine", headers=_HEADERS, trust_env=False)
     if found and scheme in {"tcp", "http", "https"}:
         context = _tls_context()
         base = f"{'https' if context or scheme == 'https' else 'http'}://{address}"
-        return httpx2.AsyncClient(verify=context or True, base_url=base, limits=_LIMITS, trust_env=False)
+        return httpx2.AsyncClient(
+            verify=context or True, base_url=base, headers=_HEADERS, limits=_LIMITS, trust_env=False
+        )
     raise DriverUnavailable(f"DOCKER_HOST {host!r} cannot be used: write unix:///path/to/socket or tcp://host:port")
 
 
@@ -167,6 +169,8 @@ def _tls_context() -> ssl.SSLContext | None:
     return context
 
 
+# Docker compresses what it sends from /archive when it may, and the beginning of that cannot be read.
+_HEADERS = {"Accept-Encoding": "identity"}
 # Each going run holds two connections (its wait and its log), so their number is not limited here.
 _LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=60.0)
 

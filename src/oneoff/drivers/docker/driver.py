@@ -70,6 +70,7 @@ class DockerDriver:
         self._facts: NodeFacts | None = None
         self._is_podman = False
         self._sandboxes: tuple[str, ...] = ()
+        self._cgroup_version = ""
         # Made by this very object and never asked to start: the only ones that need no look before the start.
         self._fresh: set[str] = set()
 
@@ -78,7 +79,7 @@ class DockerDriver:
         return "docker"
 
     def capabilities(self) -> Capabilities:
-        return to_capabilities(self._sandboxes, is_podman=self._is_podman)
+        return to_capabilities(self._sandboxes, is_podman=self._is_podman, cgroup_version=self._cgroup_version)
 
     async def check(self) -> NodeFacts:
         self._engine.forget_version()
@@ -92,6 +93,7 @@ class DockerDriver:
                 error.detail,
             ) from error
         self._is_podman = version.is_podman
+        self._cgroup_version = str(info.get("CgroupVersion") or "")
         self._sandboxes = tuple(sorted({"runsc"} & set(info.get("Runtimes") or {})))
         self._facts = to_node_facts(version, info, self._machine_id or self._read_machine_id())
         return self._facts

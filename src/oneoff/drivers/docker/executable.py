@@ -14,7 +14,6 @@ import struct
 import tarfile
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from oneoff.drivers.docker.client import Call, Engine, Refusals
 from oneoff.drivers.docker.convert import DEFAULT_PATH
@@ -36,12 +35,12 @@ class File:
     path: str
     is_regular: bool
     mode: int
-    uid: int
-    gid: int
+    uid: int | None  # None where the engine does not tell the owner
+    gid: int | None
     head: bytes
 
     def may_be_executed_by(self, who: Identity) -> bool:
-        if who.overrides_permissions:
+        if who.overrides_permissions or self.uid is None:
             return bool(self.mode & 0o111)
         if who.uid == self.uid:
             return bool(self.mode & 0o100)
@@ -84,7 +83,7 @@ class _Files:
                 return None
             stat, body = answer
             if not stat["mode"] & _MODE_SYMLINK:
-                return to_file(path, body)
+                return to_file(path, body, tells_owners=not (await self._engine.version()).is_podman)
             # The engine evaluates the whole chain; a link that leads nowhere names what is missing.
             if stat["linkTarget"] == path:
                 return None
@@ -97,7 +96,7 @@ class _Files:
 
     async def _get(self, path: str) -> tuple[dict[str, Any], bytes] | None:
         refusals: Refusals = {404: ContainerGone, 0: lambda words: StartFailed(f"{path} cannot be looked at", words)}
-        call = Call("GET", f"/containers/{self._id}/archive?{urlencode({'path': path})}", refusals=refusals)
+        call = Call("GET", f"/containers/{self._id}/archive", params={"path": path}, refusals=refusals)
         try:
             async with self._engine.stream(call) as response:
                 body = b""
@@ -167,14 +166,16 @@ def to_interpreter(head: bytes) -> str:
     return ""
 
 
-def to_file(path: str, archive: bytes) -> File:
-    """From the beginning of a tar archive with one entry, as far as it was read."""
+def to_file(path: str, archive: bytes, *, tells_owners: bool) -> File:
+    """From the beginning of a tar archive with one entry, as far as it was read. Podman writes the container's user
+    into it as the owner of everything."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
         member = opened.next()
     if member is None:
         raise StartFailed(f"{path} cannot be looked at", "the engine sent an empty archive")
     head = archive[member.offset_data : member.offset_data + member.size]
-    return File(path, member.isfile() or member.islnk(), member.mode, member.uid, member.gid, head)
+    uid, gid = (member.uid, member.gid) if tells_owners else (None, None)
+    return File(path, member.isfile() or member.islnk(), member.mode, uid, gid, head)
 
 
 def _elf_interpreter(head: bytes) -> str:
@@ -202,7 +203,8 @@ def _search_path(spec: ContainerSpec) -> str:
 def _why(file: File, who: Identity) -> str:
     if not file.is_regular:
         return f"{file.path} is not a file"
-    owner = f"owned by {file.uid}:{file.gid}, mode {file.mode & 0o7777:o}"
+    mode = f"mode {file.mode & 0o7777:o}"
+    owner = mode if file.uid is None else f"owned by {file.uid}:{file.gid}, {mode}"
     return f"{file.path} ({owner}) may not be executed by user {who.uid}; set its permission in the image (chmod +x)"
 
 

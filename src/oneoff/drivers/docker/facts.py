@@ -12,6 +12,7 @@ from oneoff.drivers.driver import Capabilities, NodeFacts
 
 # First fixed release of each line, from runc's own security advisories; the last one closes several at once.
 _RUNC_CVES = (
+    # Debian 12 mended the first one in 1.1.5+ds1-1+deb12u1.
     ("CVE-2024-21626 (a container can reach the host's files)", {(1, 1): 12}, (1, 2)),
     ("CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881 (container escape)", {(1, 2): 8, (1, 3): 3}, (1, 4)),
 )
@@ -54,14 +55,18 @@ def to_known_holes(version: EngineVersion, info: Mapping[str, Any]) -> tuple[str
     return tuple(holes)
 
 
-def to_capabilities(sandboxes: tuple[str, ...], *, is_podman: bool) -> Capabilities:
+def to_capabilities(sandboxes: tuple[str, ...], *, is_podman: bool, cgroup_version: str) -> Capabilities:
     notes = {"keeps_log": _KEEPS_LOG, "enforces_deadline": _DEADLINE}
     if "runsc" not in sandboxes:
         notes["sandboxes"] = "the engine does not know the runtime runsc: add it under `runtimes` in its daemon.json"
     if is_podman:
+        notes["file_owners"] = "Podman does not tell who owns a file of the image, so only its x bits are looked at"
         notes["environment"] = "Podman adds container=podman to the environment, and TERM"
         notes["resolve"] = "Podman cannot ask a registry for a digest, so resolve() pulls"
-    return Capabilities(sandboxes=sandboxes, notes=notes)
+    oom_evidence = not (is_podman and cgroup_version == "1")
+    if not oom_evidence:
+        notes["oom_evidence"] = "Podman's conmon tells of an out-of-memory kill only on cgroup v2"
+    return Capabilities(oom_evidence=oom_evidence, sandboxes=sandboxes, notes=notes)
 
 
 def _is_older(text: str, fixed: Mapping[tuple[int, int], int], safe_from: tuple[int, int]) -> bool:
@@ -70,4 +75,5 @@ def _is_older(text: str, fixed: Mapping[tuple[int, int], int], safe_from: tuple[
         return False
     major, minor, patch = (int(part) for part in match.groups())
     line = (major, minor)
-    return line < safe_from and patch < fixed.get(line, 1 << 30)
+    mended = line == (1, 1) and safe_from == (1, 2) and "+deb12u" in text
+    return line < safe_from and not mended and patch < fixed.get(line, 1 << 30)

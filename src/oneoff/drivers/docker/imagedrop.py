@@ -12,60 +12,63 @@ from oneoff.errors import ContainerBusy, ContainerGone
 
 @dataclass(frozen=True, slots=True)
 class OwnImage:
-    """One of our tags. `bytes_freed` is 0 when somebody else's tag keeps the image anyway."""
+    """An image with at least one of our tags. `bytes_freed` is 0 when somebody else's tag keeps it anyway."""
 
-    name: str
-    digest: str
     engine_id: str
+    own_names: tuple[str, ...]
+    digest_names: tuple[str, ...]  # NAME@sha256:…, as our pull left it; none when the image is somebody else's too
     last_use: str  # RFC 3339 in UTC: sorts as text
     bytes_freed: int
-    other_refs: tuple[str, ...]  # digest references that came with our pull
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """As `PreparedImage.digest` called it; one image can have come in several ways."""
+        return frozenset(name.rpartition(":")[2].replace("-", ":", 1) for name in self.own_names)
 
 
 async def drop_images(engine: Engine, images: ImageStore, keep: frozenset[str], budget_bytes: int) -> list[str]:
     """As `Driver.drop_images` says."""
     ours = await _list_own(engine, images)
-    in_use = {item["ImageID"] for item in await engine.send(Call("GET", "/containers/json", params={"all": "1"}))}
-    left = sum({image.engine_id: image.bytes_freed for image in ours}.values())
+    in_use = {item["ImageID"] for item in await engine.send(Call("GET", "/containers/json", params={"all": "1"})) or []}
+    left = sum(image.bytes_freed for image in ours)
     dropped: list[str] = []
     for image in sorted(ours, key=lambda image: image.last_use):
         if left <= budget_bytes:
             break
-        if image.digest in keep or image.engine_id in in_use:
+        if image.digests & keep or _bare(image.engine_id) in {_bare(used) for used in in_use}:
             continue
         if await _remove(engine, image):
             left -= image.bytes_freed
-            dropped.append(image.digest)
+            dropped += sorted(image.digests)
     return dropped
 
 
 async def _list_own(engine: Engine, images: ImageStore) -> list[OwnImage]:
-    found: list[OwnImage] = []
-    for listed in await engine.send(Call("GET", "/images/json")):
-        for name in listed.get("RepoTags") or []:
-            if is_own_name(name) and (inspected := await images.inspect(name)) is not None:
-                found.append(to_own_image(name, inspected))
-    return found
+    found: dict[str, OwnImage] = {}
+    for listed in await engine.send(Call("GET", "/images/json")) or []:
+        own = [name for name in listed.get("RepoTags") or [] if is_own_name(name)]
+        if own and (inspected := await images.inspect(own[0])) is not None:
+            found[inspected["Id"]] = to_own_image(inspected)
+    return list(found.values())
 
 
-def to_own_image(name: str, inspected: dict[str, Any]) -> OwnImage:
+def to_own_image(inspected: dict[str, Any]) -> OwnImage:
     """From the JSON of GET /images/NAME/json."""
-    foreign = [tag for tag in inspected.get("RepoTags") or [] if not is_own_name(tag)]
-    last_tagged = (inspected.get("Metadata") or {}).get("LastTagTime") or inspected.get("Created") or ""
+    tags = inspected.get("RepoTags") or []
+    is_only_ours = all(is_own_name(tag) for tag in tags)
     return OwnImage(
-        name=name,
-        digest=name.rpartition(":")[2].replace("-", ":", 1),
         engine_id=inspected["Id"],
-        last_use=last_tagged,
-        bytes_freed=0 if foreign else int(inspected.get("Size") or 0),
-        other_refs=() if foreign else tuple(inspected.get("RepoDigests") or ()),
+        own_names=tuple(tag for tag in tags if is_own_name(tag)),
+        digest_names=tuple(inspected.get("RepoDigests") or ()) if is_only_ours else (),
+        last_use=(inspected.get("Metadata") or {}).get("LastTagTime") or inspected.get("Created") or "",
+        bytes_freed=int(inspected.get("Size") or 0) if is_only_ours else 0,
     )
 
 
 async def _remove(engine: Engine, image: OwnImage) -> bool:
-    """Our tag goes last: while it is there, a removal that was interrupted is taken up again next time."""
+    """Our tags go last: while one is there, a removal that was interrupted is taken up again next time."""
     refusals: Refusals = {404: ContainerGone, 409: ContainerBusy}
-    for name in (*image.other_refs, image.name):
+    for name in (*image.digest_names, *image.own_names):
         try:
             await engine.send(Call("DELETE", f"/images/{name}", refusals=refusals))
         except ContainerGone:
@@ -73,3 +76,7 @@ async def _remove(engine: Engine, image: OwnImage) -> bool:
         except ContainerBusy:
             return False
     return True
+
+
+def _bare(engine_id: str) -> str:
+    return engine_id.removeprefix("sha256:")

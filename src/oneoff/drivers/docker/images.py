@@ -134,9 +134,14 @@ class ImageStore:
         digest = next((digest for name, _, digest in known if name == image.name), None)
         if digest is None:
             raise ImageUnavailable(str(image), "the engine pulled it and does not tell its digest")
+        pinned = image.pinned(digest)
         if before is None or before["Id"] != found["Id"]:
             await self.tag(found["Id"], own_name(_PULLED, digest))
-        return PreparedImage(digest, str(image.pinned(digest)), to_image_config(found))
+        if before is None:
+            # The tag came only to learn the digest; left alone it would look like somebody else's.
+            await self._pull(pinned, credentials)
+            await self._engine.send(Call("DELETE", f"/images/{image}", refusals={404: ContainerGone}))
+        return PreparedImage(digest, str(pinned), to_image_config(found))
 
     async def _to_prepared(self, found: dict[str, Any], digest: str, own: str) -> PreparedImage:
         await self._mark_use(found, own)

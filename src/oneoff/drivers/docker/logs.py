@@ -29,6 +29,11 @@ class LogReader:
 
     async def read(self, inspect: Callable[[], Awaitable[ContainerState]]) -> AsyncIterator[LogChunk]:
         """Chunks from the position on, until the container's output has ended."""
+        if await inspect() is not ContainerState.RUNNING:
+            # Closed before the state changed, so one reading is everything there is.
+            async for chunk in self._pass(follow=False):
+                yield chunk
+            return
         while True:
             async for chunk in self._pass(follow=True):
                 yield chunk
