@@ -19,7 +19,8 @@ def main(unpacked: Path, bundle: Path, variables: list[str]) -> None:
     process["capabilities"] = {}
     # The root file system is shared by all demos, so nobody may write to it.
     config["root"] = {"path": str(unpacked / "rootfs"), "readonly": True}
-    config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev"]})
+    scratch = {"type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev"]}
+    config["mounts"].append({"destination": "/tmp", **scratch})  # noqa: S108 - a path inside the container
     linux = config["linux"]
     linux["namespaces"] = [space for space in linux["namespaces"] if space["type"] != "network"]
     (bundle / "config.json").write_text(json.dumps(config))
