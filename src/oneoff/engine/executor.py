@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection
 
 from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus, container_name
@@ -32,6 +31,7 @@ from oneoff.errors import (
     StartFailed,
 )
 from oneoff.store import runs
+from oneoff.store.database import Connection
 from oneoff.store.runs import Placement, StartFacts
 
 log = structlog.get_logger()

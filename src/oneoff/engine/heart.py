@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import Connection
-
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
+from oneoff.store.database import Connection
 from oneoff.store.nodes import Node, save_node
 from oneoff.store.runs import save_seen
 

@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
 
 from oneoff.core.outcome import Exit, StopKind
 from oneoff.core.run import Run
@@ -17,6 +16,7 @@ from oneoff.errors import EngineUnavailable
 from oneoff.logs.folder import log_folder
 from oneoff.logs.writer import LogWriter
 from oneoff.store import runs
+from oneoff.store.database import Connection
 
 log = structlog.get_logger()
 
