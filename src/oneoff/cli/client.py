@@ -1,0 +1,180 @@
+"""The only file of the CLI that talks HTTP: requests to the server's API and its event streams.
+
+Made by `session` when a command first calls, because importing the HTTP library takes longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from oneoff import __version__
+from oneoff.cli.problems import ApiRefused, CliError, ServerUnreachable
+from oneoff.cli.sse import Event, parse_events
+from oneoff.cli.target import Target, find_local_server
+
+_API = "/api/v1"
+_LONGEST_ANSWER_SECONDS = 900  # a deploy or a first image may be copied before the answer comes
+# The server sends a comment at least every 15 s; a stream that is quiet for longer hangs on a dead connection.
+_LONGEST_QUIET_SECONDS = 45
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: `text` is the body as it came, for --json; `value` the same parsed, None when empty."""
+
+    text: str
+    value: Any
+    headers: Mapping[str, str]
+
+
+class Client:
+    """Bound to one server. Safe to use from a second thread, which is how `run` cancels while it follows."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._http = self._open(target)
+
+    @property
+    def url(self) -> str:
+        return self._target.url
+
+    def get(self, path: str, /, **query: Any) -> Answer:
+        return self.call("GET", path, query=query)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request below /api/v1. Raises ServerUnreachable or ApiRefused."""
+        options: dict[str, Any] = {"params": {k: v for k, v in (query or {}).items() if v is not None}}
+        extra = dict(headers or {})
+        if body is not None:
+            options["content"] = _encode(body)
+            extra["Content-Type"] = "application/json"
+        with self._translated_errors():
+            response = self._http.request(method, _API + path, headers=extra, **options)
+            _raise_for_error(response)
+        return Answer(response.text, response.json() if response.content else None, response.headers)
+
+    def create(self, path: str, body: Any) -> Answer:
+        """A POST that may be sent again: after a lost connection the same Idempotency-Key finds what was made.
+
+        A server that cannot be reached at all is an error at once; one that went away under the request is given
+        a minute to come back.
+        """
+        headers = {"Idempotency-Key": f"cli-{random.SystemRandom().getrandbits(128):032x}"}
+        deadline, sent, delays = time.monotonic() + 60, False, backoff()
+        while True:
+            try:
+                return self.call("POST", path, body=body, headers=headers)
+            except ServerUnreachable as problem:
+                sent = sent or problem.sent
+                if not sent or time.monotonic() > deadline:
+                    raise
+            except ApiRefused as problem:
+                # A proxy in front of a server that restarts answers for it.
+                if not sent or problem.status not in (502, 503, 504) or time.monotonic() > deadline:
+                    raise
+            time.sleep(next(delays))
+            self.look_again()
+
+    def events(self, path: str, last_event_id: int) -> Iterator[Event]:
+        """Events of a stream from a position on. Ends quietly when the server ended it or it went silent; raises
+        ServerUnreachable when the connection broke, ApiRefused as `call` does."""
+        timeout = httpx2.Timeout(10, read=_LONGEST_QUIET_SECONDS)
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(last_event_id)}
+        with (
+            self._translated_errors(),
+            self._http.stream("GET", _API + path, headers=headers, timeout=timeout) as response,
+        ):
+            if response.status_code >= 400:
+                response.read()
+            _raise_for_error(response)
+            try:
+                yield from parse_events(response.iter_raw())
+            except httpx2.ReadTimeout:
+                return
+
+    def look_again(self) -> None:
+        """A local server that was restarted may listen elsewhere now: follow its state file there."""
+        if not self._target.is_local:
+            return
+        local = find_local_server()
+        if local and local.url != self._target.url:
+            self._target = Target(local.url, self._target.token, self._target.source, is_local=True)
+            self._http = self._open(self._target)
+
+    def ping(self) -> Answer:
+        """GET /healthz, outside the API: answers without a token."""
+        with self._translated_errors():
+            response = self._http.get("/healthz", timeout=5)
+        return Answer(response.text, None, response.headers)
+
+    def _open(self, target: Target) -> httpx2.Client:
+        headers = {"User-Agent": f"oneoff/{__version__}", "Oneoff-Client": "cli", "Accept-Encoding": "identity"}
+        if target.token:
+            headers["Authorization"] = f"Bearer {target.token}"
+        return httpx2.Client(
+            base_url=target.url,
+            headers=headers,
+            timeout=httpx2.Timeout(_LONGEST_ANSWER_SECONDS, connect=10),
+            # A proxy of the environment never leads to a server on this machine.
+            trust_env=not target.is_loopback,
+        )
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        url, source = self._target.url, self._target.source
+        try:
+            yield
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as problem:
+            raise ServerUnreachable(url, source, _words(problem)) from problem
+        except httpx2.TransportError as problem:
+            raise ServerUnreachable(url, source, _words(problem), sent=True) from problem
+        except httpx2.InvalidURL as problem:
+            raise CliError(f"{url!r} is no address of a server: {problem}") from problem
+
+
+def backoff() -> Iterator[float]:
+    """Delays in seconds, 0.1 doubling up to 5, each with jitter so that many clients do not come back in step."""
+    delay = 0.1
+    while True:
+        yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+        delay = min(5.0, delay * 2)
+
+
+def _encode(body: Any) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as problem:
+        raise CliError("an argument or a value holds bytes that are not UTF-8: Oneoff takes text only") from problem
+
+
+def _raise_for_error(response: httpx2.Response) -> None:
+    if response.status_code < 400:
+        return
+    try:
+        problem = response.json()
+        code, detail = str(problem.get("code", "")), str(problem["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        code, detail = "", f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+    wait = response.headers.get("Retry-After", "")
+    raise ApiRefused(response.status_code, code, detail, float(wait) if wait.isdigit() else None)
+
+
+def _words(problem: Exception) -> str:
+    words = str(problem).strip()
+    return words.partition("] ")[2].lower() or words or type(problem).__name__

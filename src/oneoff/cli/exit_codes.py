@@ -1,0 +1,51 @@
+"""How the end of a run becomes the exit code of `oneoff run`, `attach`, `wait` and `logs --follow`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+TIMED_OUT = 124
+PLATFORM_FAILED = 125  # Oneoff or the engine failed, not the command
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+OOM_KILLED = 137
+CANCELED = 130
+API_REFUSED = 1  # of commands that follow no run
+USAGE = 2
+
+FINAL = frozenset({"succeeded", "failed", "canceled"})
+
+
+def exit_code_of(run: Mapping[str, Any]) -> int:
+    """`run` is an ended Run of the API. A reason this version does not know counts as a failure of the platform."""
+    reason, code, signal = run["reason"], run["exit_code"], run["signal"]
+    if run["status"] == "succeeded":
+        return 0
+    if reason == "nonzero_exit" and code:
+        return int(code)
+    if reason == "killed" and (code or signal):
+        return int(code or 128 + signal)
+    if reason == "start_failed":
+        return int(code) if code in (NOT_EXECUTABLE, NOT_FOUND) else PLATFORM_FAILED
+    return {"oom_killed": OOM_KILLED, "timed_out": TIMED_OUT, "canceled": CANCELED}.get(reason, PLATFORM_FAILED)
+
+
+def describe_end(run: Mapping[str, Any]) -> str:
+    """One line for people: `finished: exit code 0 in 3.2s`."""
+    took = run["duration_seconds"]
+    lasted = "" if took is None else f" in {took:.1f}s" if took < 60 else f" in {took // 60:.0f}m{took % 60:02.0f}s"
+    return f"{_END_WORDS.get(run['reason'], '{status}: {reason}').format(**run)}{lasted}"
+
+
+_END_WORDS = {
+    "completed": "finished: exit code 0",
+    "nonzero_exit": "finished: exit code {exit_code}",
+    "killed": "killed by signal {signal}",
+    "oom_killed": "killed: out of memory (the limit of {instance_type}); ask for more with --instance-type",
+    "timed_out": "timed out after {timeout_seconds}s; ask for more with --timeout",
+    "image_unavailable": "did not start: its image {image} cannot be had",
+    "start_failed": "did not start",
+    "lost": "lost: it started, and nobody can know how it ended",
+    "canceled": "canceled",
+}

@@ -1,0 +1,117 @@
+"""Follows a run to its end over any number of lost connections: each byte once, the end exact.
+
+Used by `run`, `attach` and `logs`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from oneoff.cli.client import Client, backoff
+from oneoff.cli.problems import ApiRefused, ServerUnreachable
+from oneoff.cli.sse import Event
+from oneoff.cli.streams import Narrator, Output
+
+Run = Mapping[str, Any]
+_NOTICE_EVERY_SECONDS = 60.0
+
+
+class Follower:
+    """`position` counts the bytes of both streams that were passed on, or told as missing."""
+
+    def __init__(self, client: Client, run_id: str, output: Output, narrator: Narrator) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._output = output
+        self._narrator = narrator
+        self._told_status = ""
+        self._noticed_at = float("-inf")
+        self.position = 0
+        self.end_body = ""  # the ended Run as the server wrote it
+
+    def follow(self) -> Run:
+        """The ended run. Raises ApiRefused when the server is there and says no; waits for it otherwise."""
+        delays = backoff()
+        while True:
+            wait = 0.0
+            try:
+                for event in self._client.events(f"/runs/{self._run_id}/logs/stream", self.position):
+                    delays = backoff()
+                    if (run := self._take(event)) is not None:
+                        return run
+            except ServerUnreachable as problem:
+                self._notice(problem)
+            except ApiRefused as problem:
+                if not problem.is_temporary:
+                    raise
+                wait = problem.retry_after or 0.0
+                self._notice(problem)
+            time.sleep(max(wait, next(delays)))
+            self._client.look_again()
+
+    def take_stored(self) -> None:
+        """What is stored now, without waiting for more."""
+        while True:
+            page = self._client.get(f"/runs/{self._run_id}/logs", after=self.position, format="json").value["items"]
+            if not page:
+                return
+            for record in page:
+                self._take_log(record)
+
+    def tell(self, run: Run) -> None:
+        """A line for people whenever what a run does, or waits for, has changed."""
+        line = describe_status(run)
+        if line and line != self._told_status:
+            self._told_status = line
+            self._narrator.progress(line)
+
+    def _take(self, event: Event) -> Run | None:
+        if event.name == "log":
+            self._take_log(json.loads(event.data))
+        elif event.name == "status":
+            self.tell(json.loads(event.data))
+        elif event.name == "end":
+            self.end_body = event.data.decode()
+            run: Run = json.loads(event.data)
+            return run
+        return None
+
+    def _take_log(self, record: Mapping[str, Any]) -> None:
+        text = record.get("text")
+        data = text.encode() if text is not None else base64.b64decode(record["base64"])
+        begin = record["position"] - len(data)
+        if begin > self.position:
+            self._narrator.warn(
+                f"{self._run_id}: {begin - self.position} bytes of the output are missing here: "
+                "they were not kept (beyond the cap of a run's log, or while the disk was full)"
+            )
+        # A record may reach back behind the position when the server cut its records anew.
+        fresh = data[max(0, self.position - begin) :]
+        if fresh:
+            self._output.write(record["stream"], fresh)
+        self.position = max(self.position, record["position"])
+
+    def _notice(self, problem: Exception) -> None:
+        """Said once, not for every attempt of an outage."""
+        if time.monotonic() - self._noticed_at > _NOTICE_EVERY_SECONDS:
+            self._narrator.progress(
+                f"connection to the server lost ({problem.__class__.__name__}); trying until it is back"
+            )
+            self._noticed_at = time.monotonic()
+
+
+def describe_status(run: Run) -> str:
+    """`run-… queued: waits for a slot`; empty for an ended run, whose end is told once, at the end."""
+    if run["status"] == "queued":
+        waits = f": waits for {run['waiting_for']}" if run["waiting_for"] else ""
+        place = f" (place {run['queue_position']})" if run["queue_position"] else ""
+        return f"{run['id']} queued{waits}{place}"
+    if run["status"] == "starting":
+        return f"{run['id']} starting on {run['node']}" if run["node"] else f"{run['id']} starting"
+    if run["status"] == "running":
+        return f"{run['id']} running in {run['image']} on {run['node']}"
+    return ""

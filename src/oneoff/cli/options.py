@@ -1,0 +1,101 @@
+"""Options and argument types that several commands share."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from oneoff.cli.dotenv import parse_dotenv
+from oneoff.cli.problems import CliError
+from oneoff.core.limits import parse_duration
+from oneoff.errors import InvalidDuration
+
+
+class Duration(click.ParamType[int]):
+    """`90s`, `10m`, `1h30m`, `30d`; becomes seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else parse_duration(value)
+        except InvalidDuration as problem:
+            self.fail(str(problem), param, ctx)
+
+
+class EntrypointChoice(click.ParamType[str | list[str]]):
+    """`keep`, `clear`, or words in shell quoting that become the list in its place."""
+
+    name = "keep|clear|words"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | list[str]:
+        if value in {"keep", "clear"} or isinstance(value, list):
+            return value  # type: ignore[no-any-return]
+        try:
+            words = shlex.split(value)
+        except ValueError as problem:
+            self.fail(f"{value!r} cannot be split into words: {problem}", param, ctx)
+        return words or self.fail("it is empty: write keep, clear or the words of an entrypoint", param, ctx)
+
+
+entrypoint_option = click.option(
+    "--entrypoint",
+    type=EntrypointChoice(),
+    help="The image's entrypoint: keep it, clear it, or the words that take its place.",
+)
+
+
+def registry_options(command: Any) -> Any:
+    """--registry-user and --registry-password-stdin; see `read_credentials`."""
+    command = click.option(
+        "--registry-password-stdin", is_flag=True, help="Read the registry's password from standard input."
+    )(command)
+    return click.option(
+        "--registry-user", help="User of the image's registry; by default the server user's Docker configuration."
+    )(command)
+
+
+def read_credentials(user: str | None, password_stdin: bool) -> dict[str, str] | None:
+    """What the API takes as `registry`; None when nothing was given. Raises a usage error for half of it."""
+    if not user and not password_stdin:
+        return None
+    if not user or not password_stdin:
+        raise click.UsageError("--registry-user and --registry-password-stdin go together")
+    password = sys.stdin.readline().rstrip("\r\n")
+    if not password:
+        raise click.UsageError("--registry-password-stdin: standard input is empty")
+    return {"username": user, "password": password}
+
+
+def read_assignments(assignments: Sequence[str], *, from_own_environment: bool) -> dict[str, str]:
+    """`K=V`, and `K` alone for the value of the own environment where that is allowed. Values are never repeated."""
+    variables: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if equals:
+            variables[name] = value
+        elif not from_own_environment:
+            raise click.UsageError(f"{name!r} has no value: write {name}=VALUE")
+        elif name in os.environ:
+            variables[name] = os.environ[name]
+        else:
+            raise click.UsageError(f"-e {name}: your environment has no variable of that name; write {name}=VALUE")
+    return variables
+
+
+def read_env_file(name: str) -> dict[str, str]:
+    """Variables of a .env file; `-` is standard input."""
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return parse_dotenv(raw.decode(), "standard input" if name == "-" else name)
+    except OSError as problem:
+        raise CliError(f"{name} cannot be read: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        line = raw[: problem.start].count(b"\n") + 1
+        raise CliError(f"{name}, line {line}: this is not UTF-8; variables are text") from problem

@@ -1,0 +1,56 @@
+"""`oneoff project list` and `oneoff instance-types`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from oneoff.cli.results import age, json_option, print_json, print_table
+from oneoff.cli.session import Session, pass_session
+from oneoff.core.limits import format_bytes
+
+
+@click.group(short_help="Projects and their environments.")
+def project() -> None:
+    """Projects and their environments. They are made with their first service and go with their last."""
+
+
+@project.command("list")
+@json_option
+@pass_session
+def list_projects(session: Session, as_json: bool) -> None:
+    """List all projects; with --json as the API gives them, without their environments."""
+    answer = session.client.get("/projects", limit=100)
+    if as_json:
+        print_json(answer.text)
+        return
+    environments: dict[str, list[str]] = {}
+    for each in session.client.get("/environments", limit=100).value["items"]:
+        owner, _, name = str(each["path"]).partition("/")
+        environments.setdefault(owner, []).append(name)
+    rows = [
+        (p["id"], p["name"], ", ".join(sorted(environments.get(p["name"], []))), age(p["created_at"]))
+        for p in answer.value["items"]
+    ]
+    print_table(("ID", "PROJECT", "ENVIRONMENTS", "AGE"), rows, "no projects yet: creating a service makes one")
+
+
+@click.command("instance-types", short_help="CPU, memory and price a run can have.")
+@json_option
+@pass_session
+def instance_types(session: Session, as_json: bool) -> None:
+    """List the instance types of the server's catalogue."""
+    answer = session.client.get("/instance-types")
+    if as_json:
+        print_json(answer.text)
+        return
+    rows = [
+        (t["id"], t["name"], t["class"], f"{t['cpus']:g}", format_bytes(t["memory_bytes"]), _price(t))
+        for t in answer.value["items"]
+    ]
+    print_table(("ID", "NAME", "CLASS", "CPU", "MEMORY", "PRICE"), rows, "the catalogue is empty")
+
+
+def _price(each: dict[str, Any]) -> str:
+    return str(each.get("price") or "")

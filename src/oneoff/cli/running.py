@@ -1,0 +1,199 @@
+"""`oneoff run`, `attach` and `wait`: start a run or take up one that is going, and exit with its command's code."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+import click
+
+from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end, exit_code_of
+from oneoff.cli.options import Duration, entrypoint_option, read_assignments, read_env_file
+from oneoff.cli.problems import ApiRefused, Interrupted, ServerUnreachable
+from oneoff.cli.results import json_option, print_json
+from oneoff.cli.session import Session, pass_session
+from oneoff.cli.signals import interrupts
+from oneoff.cli.streams import Narrator, Output
+
+_USAGE_HINT = "write it after --, for example: oneoff run shop/production -- python manage.py migrate"
+_POLL_MOST_SECONDS = 2.0
+
+
+@click.command(short_help="Run a command in a service's live image, and wait for it.")
+@click.argument("path")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARG]...")
+@click.option(
+    "-e",
+    "--env",
+    "assignments",
+    multiple=True,
+    metavar="K[=V]",
+    help="Variable of this run alone; `-e K` takes your own value.",
+)
+@click.option("--env-file", multiple=True, metavar="FILE", help="Variables from a .env file; - is standard input.")
+@click.option("--instance-type", metavar="ID", help="CPU and memory; by default the service's.")
+@click.option("--timeout", type=Duration(), metavar="10m", help="Time limit: 90s, 10m, 1h30m, 30d.")
+@click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND.")
+@entrypoint_option
+@click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@json_option
+@pass_session
+def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Run COMMAND to completion in a fresh container of the live image of PATH, and exit with its exit code.
+
+    Its stdout and stderr become this command's; progress goes to stderr. Ctrl-C or TERM cancels the run; a second one
+    leaves it going. A closed terminal or a lost connection never cancels it. With --json the output goes to stderr,
+    and the ended Run to stdout.
+    """
+    body = _body(**options)
+    session.failure_code = PLATFORM_FAILED
+    narrator = Narrator(quiet=quiet)
+    if detach:
+        answer = session.client.create(f"/services/{session.find_service(path)['id']}/runs", body)
+        print_json(answer.text) if as_json else click.echo(answer.value["id"])
+        return 0
+    canceller = _Canceller(session, narrator)
+    try:
+        with interrupts(canceller.request):
+            service = session.find_service(path)
+            if canceller.requested:
+                return CANCELED
+            created = session.client.create(f"/services/{service['id']}/runs", body).value
+            canceller.know(created["id"])
+            return _follow(session, created, narrator, as_json)
+    except Interrupted as leaving:
+        _say_how_to_return(narrator, canceller.run_id, path)
+        if canceller.requested:
+            return CANCELED
+        return leaving.exit_code
+
+
+@click.command(short_help="Follow a run from its first byte to its end.")
+@click.argument("run_id", metavar="RUN")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@json_option
+@pass_session
+def attach(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
+    """Print the whole output of RUN, from its first byte, and exit with its exit code, as `oneoff run` does.
+
+    Ctrl-C only leaves. With --json the output goes to stderr, and the ended Run to stdout.
+    """
+    session.failure_code = PLATFORM_FAILED
+    with interrupts():
+        return _follow(session, session.client.get(f"/runs/{run_id}").value, Narrator(quiet=quiet), as_json)
+
+
+@click.command(short_help="Wait for the end of a run, without its output.")
+@click.argument("run_id", metavar="RUN")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@json_option
+@pass_session
+def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
+    """Wait until RUN has ended and exit with its exit code, as `oneoff run` does. Ctrl-C only leaves."""
+    session.failure_code = PLATFORM_FAILED
+    narrator = Narrator(quiet=quiet)
+    delay = 0.05
+    with interrupts():
+        answer = session.client.get(f"/runs/{run_id}")
+        while answer.value["status"] not in FINAL:
+            time.sleep(delay)
+            delay = min(_POLL_MOST_SECONDS, delay * 1.5)
+            try:
+                answer = session.client.get(f"/runs/{run_id}")
+            except ServerUnreachable:
+                session.client.look_again()
+            except ApiRefused as problem:
+                if not problem.is_temporary:
+                    raise
+    if as_json:
+        print_json(answer.text)
+    return _conclude(answer.value, narrator)
+
+
+class _Canceller:
+    """What the first Ctrl-C does. The cancel is sent from a thread of its own: the run is followed to its end."""
+
+    def __init__(self, session: Session, narrator: Narrator) -> None:
+        self._session = session
+        self._narrator = narrator
+        self.requested = False
+        self.run_id: str | None = None
+
+    def request(self) -> None:
+        """Runs in the signal handler."""
+        self.requested = True
+        self._narrator.progress("canceling; interrupt again to leave the run going")
+        if self.run_id:
+            self._start()
+
+    def know(self, run_id: str) -> None:
+        self.run_id = run_id
+        if self.requested:
+            self._start()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._cancel, daemon=True).start()
+
+    def _cancel(self) -> None:
+        from oneoff.cli.client import backoff
+
+        for delay in backoff():
+            try:
+                self._session.client.call("POST", f"/runs/{self.run_id}/cancel")
+                return
+            except ServerUnreachable:
+                time.sleep(delay)
+            except ApiRefused as problem:
+                if not problem.is_temporary:
+                    self._narrator.warn(f"error: {self.run_id} cannot be canceled: {problem}")
+                    return
+                time.sleep(delay)
+
+
+def _body(
+    command: tuple[str, ...], shell: str | None, assignments: tuple[str, ...], env_file: tuple[str, ...], **limits: Any
+) -> dict[str, Any]:
+    """What is posted. Raises a usage error for what no server needs to see."""
+    if shell is not None and command:
+        raise click.UsageError("give either --shell or a COMMAND after --, not both")
+    if (shell is None and not (command and command[0])) or (shell is not None and not shell.strip()):
+        raise click.UsageError(f"the command is empty: {_USAGE_HINT}")
+    variables: dict[str, str] = {}
+    for file in env_file:
+        variables.update(read_env_file(file))
+    variables.update(read_assignments(assignments, from_own_environment=True))
+    body: dict[str, Any] = {"shell": shell} if shell is not None else {"command": list(command)}
+    optional = {
+        "variables": variables or None,
+        "instance_type": limits["instance_type"],
+        "timeout_seconds": limits["timeout"],
+        "entrypoint": limits["entrypoint"],
+    }
+    return body | {name: value for name, value in optional.items() if value is not None}
+
+
+def _follow(session: Session, started: dict[str, Any], narrator: Narrator, as_json: bool) -> int:
+    from oneoff.cli.follow import Follower
+
+    follower = Follower(session.client, started["id"], Output(to_stderr=as_json), narrator)
+    follower.tell(started)
+    ended = follower.follow()
+    if as_json:
+        print_json(follower.end_body)
+    return _conclude(ended, narrator)
+
+
+def _conclude(ended: Any, narrator: Narrator) -> int:
+    narrator.progress(f"{ended['id']} {describe_end(ended)}")
+    return exit_code_of(ended)
+
+
+def _say_how_to_return(narrator: Narrator, run_id: str | None, path: str) -> None:
+    if run_id is None:
+        narrator.warn(f"left before the server had answered; `oneoff runs list {path}` shows whether the run was made")
+    else:
+        narrator.warn(f"{run_id} goes on; see it with `oneoff attach {run_id}`, end it with `oneoff cancel {run_id}`")
+    sys.stderr.flush()

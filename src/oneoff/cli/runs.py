@@ -1,0 +1,93 @@
+"""`oneoff runs list|show` and `oneoff cancel`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from oneoff.cli.results import age, command_text, json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.session import Session, pass_session
+
+_STATUSES = ["queued", "starting", "running", "succeeded", "failed", "canceled"]
+_TRIGGERS = ["manual", "api", "cron", "batch", "deploy", "retry"]
+
+
+@click.group(short_help="The history of runs.")
+def runs() -> None:
+    """The history of runs."""
+
+
+@runs.command("list")
+@click.argument("path", required=False)
+@click.option("--status", type=click.Choice(_STATUSES), help="Only runs with this status.")
+@click.option("--trigger", type=click.Choice(_TRIGGERS), help="Only runs that exist for this reason.")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
+@click.option("--cursor", help="Go on where the page before ended.")
+@json_option
+@pass_session
+def list_runs(session: Session, /, path: str | None, as_json: bool, **query: Any) -> None:
+    """List the newest runs, of the service PATH or of all."""
+    service = session.find_service(path)["id"] if path else None
+    answer = session.client.get("/runs", service=service, **query)
+    if as_json:
+        print_json(answer.text)
+        return
+    rows = [
+        (r["id"], r["service"], _state(r), r["trigger"], age(r["created_at"]), _took(r), _short(command_text(r)))
+        for r in answer.value["items"]
+    ]
+    print_table(("ID", "SERVICE", "STATUS", "TRIGGER", "AGE", "TOOK", "COMMAND"), rows, "no runs yet")
+    more_hint(answer.value)
+
+
+@runs.command("show")
+@click.argument("run_id", metavar="RUN")
+@json_option
+@pass_session
+def show_run(session: Session, run_id: str, as_json: bool) -> None:
+    """Show all facts of one run."""
+    answer = session.client.get(f"/runs/{run_id}")
+    if as_json:
+        print_json(answer.text)
+        return
+    run = dict(answer.value)
+    run["command"] = command_text(run)
+    run.pop("shell", None)
+    log = run.pop("log", None) or {}
+    run["log"] = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in log.items())
+    print_fields(run)
+
+
+@click.command(short_help="End a run.")
+@click.argument("run_id", metavar="RUN")
+@json_option
+@pass_session
+def cancel(session: Session, run_id: str, as_json: bool) -> None:
+    """Ask RUN to end: TERM, after a grace KILL. Does not wait; a run that has ended stays as it is."""
+    answer = session.client.call("POST", f"/runs/{run_id}/cancel")
+    if as_json:
+        print_json(answer.text)
+        return
+    run = answer.value
+    if run["status"] == "canceled":
+        click.echo(f"{run['id']} is canceled")
+    elif run["finished_at"]:
+        click.echo(f"{run['id']} had ended before: {_state(run)}")
+    else:
+        click.echo(f"{run['id']} is being ended; `oneoff wait {run['id']}` tells when")
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    if run["status"] != "failed":
+        return str(run["status"])
+    return f"failed: exit code {run['exit_code']}" if run["reason"] == "nonzero_exit" else f"failed: {run['reason']}"
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    return "" if run["duration_seconds"] is None else f"{run['duration_seconds']:.1f}s"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,30 @@
+"""`oneoff serve`: hands its options to the settings and the settings to the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Run the server.")
+@click.option(
+    "--data",
+    "data_dir",
+    metavar="DIR",
+    help="Folder for everything; /var/lib/oneoff as root, else ~/.local/share/oneoff.",
+)
+@click.option("--database", "database_url", metavar="URL", help="postgresql://… instead of the embedded database.")
+@click.option("--driver", metavar="NAME", help="auto (the default), docker or oci.")
+@click.option("--listen", metavar="HOST:PORT", help="Address of the API; 127.0.0.1:8080 by default.")
+@click.option("--slots", metavar="N", help="Containers running at once; 16 by default.")
+@click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file; /etc/oneoff/config.toml by default."
+)
+def serve(config: Path | None, **overrides: str | None) -> int:
+    """Run the server in the foreground. TERM ends it and leaves running containers running; the next start takes them
+    up again. Ready when /readyz answers 200. Every other setting is in docs/settings.md."""
+    from oneoff.server import serve as serve_until_signal
+    from oneoff.settings import load_settings
+
+    return int(serve_until_signal(load_settings(overrides, config)))

@@ -1,0 +1,65 @@
+"""What one invocation of `oneoff` knows: the global options, and the client it makes when a command first calls."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from oneoff.cli.exit_codes import API_REFUSED
+from oneoff.cli.problems import CliError
+from oneoff.cli.target import Target, find_target
+
+if TYPE_CHECKING:
+    from oneoff.cli.client import Client
+
+_SERVICE_ID = re.compile(r"(?:srv|crn)-[0-9a-z]{20}")
+
+
+@dataclass
+class Session:
+    """`failure_code` is the exit code of an error that is not the command's; commands that follow a run change it."""
+
+    url: str | None = None
+    token_file: Path | None = None
+    debug: bool = False
+    failure_code: int = API_REFUSED
+
+    @cached_property
+    def target(self) -> Target:
+        return find_target(self.url, self._token_from_file())
+
+    @cached_property
+    def client(self) -> Client:
+        from oneoff.cli.client import Client
+
+        return Client(self.target)
+
+    def find_service(self, path: str) -> dict[str, Any]:
+        """The Service of a path or an id. Raises CliError when there is none."""
+        if _SERVICE_ID.fullmatch(path):
+            found: dict[str, Any] = self.client.get(f"/services/{path}").value
+            return found
+        items = self.client.get("/services", path=path).value["items"]
+        if not items:
+            raise CliError(
+                f"there is no service {path!r}: `oneoff service list` shows those there are, "
+                f"`oneoff service create {path} --image REF` makes it"
+            )
+        service: dict[str, Any] = items[0]
+        return service
+
+    def _token_from_file(self) -> str | None:
+        if self.token_file is None:
+            return None
+        try:
+            return self.token_file.read_text().strip()
+        except OSError as problem:
+            raise CliError(f"{self.token_file} cannot be read: {problem.strerror}") from problem
+
+
+pass_session = click.make_pass_decorator(Session)

@@ -1,0 +1,56 @@
+"""The CLI as a real process, in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.fake_api import FakeApi, fake_api
+
+
+class Cli:
+    """Starts `oneoff` with nothing of the tester's own settings."""
+
+    def __init__(self, home: Path, **variables: str) -> None:
+        self.home = home
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(home / "runtime"),
+            "XDG_CONFIG_HOME": str(home / "config"),
+            **variables,
+        }
+
+    def start(self, *arguments: str | bytes, **options: Any) -> subprocess.Popen[bytes]:
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
+        environment = self.environment | pipes.pop("extra", {})
+        argv = [sys.executable, "-m", "oneoff.cli.main", *arguments]
+        return subprocess.Popen(argv, env=environment, **pipes)
+
+    def run(self, *arguments: str | bytes, stdin: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
+        with self.start(*arguments, **options) as process:
+            out, err = process.communicate(stdin, timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    with fake_api() as running:
+        yield running
+
+
+@pytest.fixture
+def cli(tmp_path: Path, api: FakeApi) -> Cli:
+    return Cli(tmp_path, ONEOFF_URL=api.url, ONEOFF_TOKEN="good")
+
+
+@pytest.fixture
+def lonely_cli(tmp_path: Path) -> Cli:
+    """Nothing says where a server is."""
+    return Cli(tmp_path)
