@@ -44,14 +44,32 @@ start_app() {
     wait_for "the app" "$APP_PID" "$WORK/app.log" fetch "$APP_URL"
 }
 
+# note_docker_image: where Docker runs, Oneoff brings the image into it; the demo takes it out again unless it was there.
+note_docker_image() {
+    docker_image=
+    command -v docker >/dev/null || return 0
+    digest="$(skopeo inspect --format '{{.Digest}}' "oci:$SHOP_LAYOUT:$SHOP_TAG")"
+    docker image inspect "localhost/oneoff/layout:sha256-${digest#sha256:}" >/dev/null 2>&1 ||
+        docker_image="localhost/oneoff/layout:sha256-${digest#sha256:}"
+}
+
+leave_no_image() {
+    [ -z "${docker_image:-}" ] || docker image rm "$docker_image" >/dev/null 2>&1 || true
+}
+
+server_note=/run/oneoff/server.json
+
+give_back_note() { [ ! -e "$WORK/server.json" ] || [ -e "$server_note" ] || cp "$WORK/server.json" "$server_note"; }
+
 # start_oneoff: the embedded defaults, in a data folder of its own. Sets ONEOFF_PID, ONEOFF_URL and ONEOFF_TOKEN.
 start_oneoff() {
     port="$(free_port)"
     ONEOFF_URL="http://127.0.0.1:$port"
     export ONEOFF_URL
-    # The server writes its address below XDG_RUNTIME_DIR; a server that runs here already keeps its own place.
-    mkdir -m 0700 "$WORK/runtime"
-    XDG_RUNTIME_DIR="$WORK/runtime" .venv/bin/oneoff serve --data "$WORK/data" --driver auto --listen "127.0.0.1:$port" \
+    # The newest server is the one the CLI finds by itself. A server that ran here before gets its place back at the end.
+    [ ! -e "$server_note" ] || cp "$server_note" "$WORK/server.json"
+    note_docker_image
+    .venv/bin/oneoff serve --data "$WORK/data" --driver auto --listen "127.0.0.1:$port" \
         >"$WORK/oneoff.log" 2>&1 </dev/null &
     ONEOFF_PID=$!
     wait_for "oneoff serve" "$ONEOFF_PID" "$WORK/oneoff.log" fetch "$ONEOFF_URL/readyz"
