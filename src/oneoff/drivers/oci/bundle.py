@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from oneoff.drivers.driver import ContainerSpec
+from oneoff.drivers.oci import cgroup
 from oneoff.drivers.oci.rootfs import User
 
 INIT = "/dev/init"
 _CPU_PERIOD_US = 100_000
+_SANDBOX_BYTES = 64 * 1024 * 1024
+_SANDBOX_THREADS = 256
 _SHM_BYTES = 64 * 1024 * 1024
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -146,6 +149,14 @@ def _to_resources(spec: ContainerSpec) -> dict[str, Any]:
         "cpu": {"quota": max(1000, round(limits.cpus * _CPU_PERIOD_US)), "period": _CPU_PERIOD_US},
         "pids": {"limit": limits.pids},
     }
+
+
+def to_confinement(spec: ContainerSpec) -> dict[str, str]:
+    """What the sandbox's own processes may take on the host: its kernel lives in there beside the command."""
+    limits = spec.resources
+    quota = max(1000, round(limits.cpus * _CPU_PERIOD_US))
+    memory = limits.memory_bytes + _SANDBOX_BYTES
+    return cgroup.to_settings(memory, quota, _CPU_PERIOD_US, limits.pids + _SANDBOX_THREADS)
 
 
 def to_sandbox_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
@@ -62,6 +62,41 @@ def parse_oom_kills(text: str) -> int:
         if key == "oom_kill":
             return int(value)
     return 0
+
+
+def make(paths: Iterable[str], settings: Mapping[str, str]) -> None:
+    """Make those that have a file for any of the settings, and write it."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            Path(path).parent.joinpath("cgroup.subtree_control").write_text("+memory +pids +cpu")
+        os.mkdir(path)  # noqa: PTH102
+        fitting = [name for name in settings if os.path.exists(f"{path}/{name}")]  # noqa: PTH110
+        for name in fitting:
+            Path(path, name).write_text(settings[name])
+        if not fitting:
+            # cpuset, for example, takes nobody in before its own settings are made.
+            os.rmdir(path)  # noqa: PTH106
+
+
+def enter(paths: Iterable[str]) -> None:
+    """The calling process, and whatever it starts; those that exist."""
+    for path in paths:
+        if os.path.isdir(path):  # noqa: PTH112
+            Path(path, "cgroup.procs").write_text("0")
+
+
+def to_settings(memory_bytes: int, cpu_quota_us: int, cpu_period_us: int, pids: int) -> dict[str, str]:
+    """File names of both versions, in the order they must be written: memory before memory and swap together."""
+    return {
+        "memory.limit_in_bytes": str(memory_bytes),
+        "memory.memsw.limit_in_bytes": str(memory_bytes),
+        "memory.max": str(memory_bytes),
+        "memory.swap.max": "0",
+        "cpu.cfs_period_us": str(cpu_period_us),
+        "cpu.cfs_quota_us": str(cpu_quota_us),
+        "cpu.max": f"{cpu_quota_us} {cpu_period_us}",
+        "pids.max": str(pids),
+    }
 
 
 def processes(paths: Iterable[str]) -> set[int]:

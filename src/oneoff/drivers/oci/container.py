@@ -19,7 +19,6 @@ from oneoff.drivers.oci.rootfs import User
 from oneoff.drivers.oci.runtime import Programs
 from oneoff.errors import ContainerExists
 
-
 _MOST_OPEN_FILES = 1_048_576
 
 
@@ -122,6 +121,7 @@ def to_run(site: Site, draft: Draft) -> dict[str, Any]:
     spec = draft.spec
     home = site.runs / spec.name
     folder = str(site.state / draft.engine_id)
+    hidden = _hidden(site)
     return {
         "engine_id": draft.engine_id,
         "name": spec.name,
@@ -139,10 +139,14 @@ def to_run(site: Site, draft: Draft) -> dict[str, Any]:
         "upper": str(home / "upper"),
         "work": str(home / "work"),
         "bundle": folder,
-        "cgroups": cgroup.folders(site.hierarchies, remains.cgroup_name(site.instance, draft.engine_id)),
+        "cgroups": cgroup.folders(
+            (entry for entry in site.hierarchies if entry[1] not in hidden),
+            remains.cgroup_name(site.instance, draft.engine_id),
+        ),
         "runtime_argv": _runtime_argv(site.programs, folder, draft),
         "foreground": spec.sandbox is not None,
-        "hide": _hidden(site),
+        "confine": bundle.to_confinement(spec) if spec.sandbox else {},
+        "hide": hidden,
     }
 
 

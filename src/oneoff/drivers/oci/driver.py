@@ -71,7 +71,7 @@ _END_SECONDS = 15.0
 
 
 class OciDriver:
-    """`instance` names what is ours on this machine; `runtime` is runc or crun, by name or path; None = what is there."""
+    """`instance` names what is ours on this machine; `runtime` is runc or crun, by name or path."""
 
     name = "oci"
 
@@ -168,9 +168,11 @@ class OciDriver:
 
     async def stop(self, handle: Handle, grace_seconds: float) -> None:
         run = self._known(handle)
+        # A supervisor that has only just begun does not listen yet.
+        while not self._tell(handle, f"stop {grace_seconds}") and self._state_of(handle) is ContainerState.RUNNING:
+            await asyncio.sleep(0.01)
         if self._state_of(handle) is ContainerState.UNKNOWN:
             await asyncio.to_thread(cgroup.kill, run["cgroups"])
-        self._tell(handle, f"stop {grace_seconds}")
 
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
         folder = self._folder(handle)
@@ -258,24 +260,28 @@ class OciDriver:
         folder = self._folder(handle)
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _END_SECONDS
-        self._tell(handle, "stop 0")
         with self._watcher.watching(folder) as news:
             while claim_state(folder) == "held":
                 news.clear()
+                self._tell(handle, "stop 0")
                 if loop.time() > give_up and (pid := claim_pid(folder)):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 if claim_state(folder) == "held":
                     await wait_for_news(0.2, news)
 
-    def _tell(self, handle: Handle, line: str) -> None:
-        """A word to the supervisor; nobody there to read it is no error."""
-        with contextlib.suppress(OSError):
+    def _tell(self, handle: Handle, line: str) -> bool:
+        """A word to the supervisor; False when nobody is there to read it."""
+        try:
             fd = os.open(f"{self._folder(handle)}/{CONTROL}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(fd, f"{line}\n".encode())
-            finally:
-                os.close(fd)
+        except OSError:
+            return False
+        try:
+            return os.write(fd, f"{line}\n".encode()) > 0
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
 
     def _state_of(self, handle: Handle) -> ContainerState:
         folder = self._folder(handle)

@@ -158,7 +158,9 @@ def notes(sandboxes: tuple[str, ...]) -> dict[str, str]:
     """What the driver cannot do, for `capabilities()`."""
     found = {"networks": "a run joins one network: host, none, or a namespace below /run/netns by its name"}
     if sandboxes:
-        found["runsc"] = "a sandboxed run has no network, and its memory, CPU and pids limits are not enforced"
+        found["runsc"] = (
+            "a sandboxed run has no network; its limits hold for the sandbox as a whole (64 MB and 256 threads more)"
+        )
     else:
         found["sandboxes"] = "runsc is not installed: apt-get install runsc"
     return found

@@ -22,6 +22,7 @@ from oneoff.drivers.oci.folder import (
     RUN,
     START_FAILED,
     STARTED,
+    is_there,
     read_json,
     take_claim,
     write_json,
@@ -79,6 +80,7 @@ class _Container:
             os.close(out_end)
             os.close(err_end)
         if self._run["foreground"]:
+            self._await_running(runtime, err)
             pid = runtime
         else:
             _, status = os.waitpid(runtime, 0)
@@ -110,7 +112,8 @@ class _Container:
     def _mount(self) -> None:
         linux.unshare_mounts()
         for path in self._run["hide"]:
-            linux.unmount(path)
+            # Covered, not unmounted: what crun writes there must vanish with this namespace.
+            linux.mount("tmpfs", "oneoff", path, linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "size=64k")
         layers = f"lowerdir={self._run['rootfs']},upperdir={self._folder}/upper,workdir={self._folder}/work"
         target = f"{self._bundle}/rootfs"
         try:
@@ -124,9 +127,25 @@ class _Container:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)]
         try:
+            if self._run["confine"]:
+                return _spawn_confined(self._run, argv, (null, out, err))
             return os.posix_spawn(argv[0], argv, _environment(self._bundle), file_actions=actions)
         finally:
             os.close(null)
+
+    def _await_running(self, runtime: int, err: int) -> None:
+        """A sandbox in the foreground ends with its command's code: only its state file tells a start from a failure."""
+        state = f"{self._bundle}/runtime/{self._run['engine_id']}_sandbox:{self._run['engine_id']}.state"
+        while True:
+            with contextlib.suppress(OSError, ValueError), open(state, "rb") as file:  # noqa: PTH123
+                if json.load(file)["status"] != "creating":
+                    return
+            ended = os.waitid(os.P_PID, runtime, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None:
+                if is_there(self._bundle, "runtime.log") and (words := self._words(err, ended.si_status << 8)):
+                    raise _RuntimeRefused(words)
+                return
+            time.sleep(0.005)
 
     def _words(self, err: int, status: int) -> str:
         """What the runtime said: its log file if it wrote one, else its standard error."""
@@ -138,6 +157,21 @@ class _Container:
             if text := os.read(err, _WORDS_BYTES).decode(errors="replace").strip():
                 return text
         return f"{self._run['runtime_argv'][0]} ended with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _spawn_confined(run: dict[str, Any], argv: list[str], streams: tuple[int, int, int]) -> int:
+    """A runtime that knows nothing of cgroups: it enters them before it begins, and all its children with it."""
+    cgroup.make(run["cgroups"], run["confine"])
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        cgroup.enter(run["cgroups"])
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        os.execve(argv[0], argv, _environment(run["bundle"]))
+    finally:
+        os._exit(127)
 
 
 def to_words(runtime_log: str) -> str:
@@ -180,5 +214,5 @@ def _pipe() -> tuple[int, int]:
 
 
 def _environment(bundle: str) -> dict[str, str]:
-    # runsc keeps temporary files; HOME keeps Go programs from asking for one.
-    return {"PATH": os.defpath + ":/usr/sbin:/sbin", "HOME": bundle, "TMPDIR": bundle, "LANG": "C.UTF-8"}
+    # No TMPDIR of ours: runsc enters it as nobody, and the bundle is root's alone.
+    return {"PATH": f"{os.defpath}:/usr/sbin:/sbin", "HOME": bundle, "LANG": "C.UTF-8"}
