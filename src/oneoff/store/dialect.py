@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection as Connection  # how the operations type their work, without knowing the library
+from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 

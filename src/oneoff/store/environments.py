@@ -77,7 +77,10 @@ def list_projects(connection: Connection, workspace_id: str, limit: int, before:
     return [Project(row.id, row.name, from_us(row.created_at)) for row in connection.execute(query)]
 
 
-def list_environments(connection: Connection, workspace_id: str, limit: int, before: str | None) -> list[Environment]:
+def list_environments(
+    connection: Connection, workspace_id: str, path: str | None, limit: int, before: str | None
+) -> list[Environment]:
+    """Newest first; `path` (project/environment) makes it a list of 0 or 1."""
     query = (
         select(*_ENVIRONMENT_COLUMNS)
         .join_from(environments, projects)
@@ -85,6 +88,8 @@ def list_environments(connection: Connection, workspace_id: str, limit: int, bef
         .order_by(environments.c.id.desc())
         .limit(limit)
     )
+    if path is not None:
+        query = query.where(projects.c.name + "/" + environments.c.name == path)
     if before is not None:
         query = query.where(environments.c.id < before)
     return [

@@ -61,6 +61,6 @@ def forget(connection: Connection, request: Idempotency | None) -> None:
         connection.execute(delete(idempotency_keys).where(*same))
 
 
-def delete_before(connection: Connection, at: datetime) -> int:
+def forget_before(connection: Connection, at: datetime) -> int:
     """How many keys were older."""
     return connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < to_us(at))).rowcount

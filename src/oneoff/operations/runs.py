@@ -1,0 +1,193 @@
+"""Runs: accepted, listed, looked at, canceled. Used by the API; the engine does the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from oneoff.core.command import Command, Entrypoint
+from oneoff.core.instance_types import check_fits, choose_instance_type
+from oneoff.core.limits import check_time_limit
+from oneoff.core.outcome import Outcome, StopKind
+from oneoff.core.plan import PLANS
+from oneoff.core.queue import in_order
+from oneoff.core.run import Reason, Run, RunStatus, Trigger
+from oneoff.core.variables import Variable, check_variables
+from oneoff.engine.spec import variables_place
+from oneoff.errors import NoLiveImage
+from oneoff.operations.context import Context
+from oneoff.operations.ids import check_id
+from oneoff.operations.room import check_room
+from oneoff.operations.variables import VariableChange, apply_change, open_variables
+from oneoff.store import idempotency, runs, services, variables
+from oneoff.store.dialect import Connection
+from oneoff.store.idempotency import Idempotency
+from oneoff.store.runs import End, RunFilter
+from oneoff.store.services import Launch
+
+# A place in the queue is told among so many runs of each service; one behind them has none.
+_MOST_PLACES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a caller asks for. The command is checked already; None = as the service has it."""
+
+    command: Command
+    variables: Mapping[str, VariableChange] = field(default_factory=dict)
+    instance_type: str | None = None
+    timeout_seconds: int | None = None
+    entrypoint: Entrypoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run with what is only known in sight of the others: its place in the queue, and what it waits for."""
+
+    run: Run
+    queue_position: int | None = None
+    waiting_for: str | None = None
+
+
+async def accept_run(
+    context: Context,
+    service_id: str,
+    request: RunRequest,
+    actor: str,
+    trigger: Trigger,
+    idempotent: Idempotency | None = None,
+) -> Run:
+    """The run, queued and durable; the engine knows. The same `idempotent` request gives the same run again.
+
+    Raises NotFound, NoLiveImage, InvalidInput, DiskFull, IdempotencyKeyReused.
+    """
+    check_id("service", service_id)
+    check_room(context.settings, context.clock)
+    run_id, now = context.new_id("run"), context.clock.now()
+
+    def work(connection: Connection) -> Run:
+        if (earlier := idempotency.find_resource(connection, idempotent)) is not None:
+            return runs.get_run(connection, earlier)
+        launch = services.get_launch(connection, service_id)
+        box = _seal_variables(context, connection, launch, request, run_id)
+        run = _make(context, launch, request, run_id, (actor, trigger))
+        runs.save_new(connection, run, box)
+        idempotency.save_resource(connection, idempotent, run_id, now)
+        return run
+
+    run = await context.database.run(work)
+    context.signals.run_accepted()
+    return run
+
+
+async def get_run(context: Context, run_id: str) -> Run:
+    """Raises NotFound."""
+    check_id("run", run_id)
+    return await context.database.read(lambda c: runs.get_run(c, run_id))
+
+
+async def view_run(context: Context, run_id: str) -> RunView:
+    """With its place in the queue. Raises NotFound."""
+    check_id("run", run_id)
+
+    def work(connection: Connection) -> RunView:
+        run = runs.get_run(connection, run_id)
+        if run.status is not RunStatus.QUEUED:
+            return RunView(run)
+        return _view_queued(context, connection, run)
+
+    return await context.database.read(work)
+
+
+async def list_runs(context: Context, wanted: RunFilter, limit: int, before: str | None) -> list[Run]:
+    """Newest first."""
+    return await context.database.read(lambda c: runs.list_runs(c, wanted, limit, before))
+
+
+async def cancel_run(context: Context, run_id: str, actor: str) -> Run:
+    """A waiting run ends at once, a going one is asked to end, an ended one stays as it is. Raises NotFound."""
+    check_id("run", run_id)
+    now = context.clock.now()
+    end = End(Outcome(RunStatus.CANCELED, Reason.CANCELED), now, message=f"canceled by {actor} before it started")
+
+    def work(connection: Connection) -> Run:
+        if not runs.end_if_queued(connection, run_id, end):
+            runs.request_stop(connection, run_id, StopKind.CANCEL, actor, now)
+        return runs.get_run(connection, run_id)
+
+    run = await context.database.run(work)
+    context.signals.run_changed(run_id)
+    return run
+
+
+def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
+    node, slots = context.facts.node, context.settings.slots
+    going = runs.count_on_node(connection, node)
+    waiting = runs.fetch_waiting(connection, _MOST_PLACES)
+    ordered = [each.run_id for each in in_order(waiting, going, context.clock.now())]
+    position = ordered.index(run.id) + 1 if run.id in ordered else None
+    taken = sum(going.values())
+    what = "a free slot" if taken >= slots else "its start"
+    return RunView(run, position, run.waiting_for or f"{what} ({taken} of {slots} slots taken)")
+
+
+def _seal_variables(
+    context: Context, connection: Connection, launch: Launch, request: RunRequest, run_id: str
+) -> bytes:
+    """Everything the run gets but the built-in ones, as configured at this moment."""
+    layers = variables.fetch_layers(connection, launch.environment_id, launch.service_id)
+    found = open_variables(context.sealer, layers)
+    merged: dict[str, Variable] = found | {
+        name: apply_change(name, change, found.get(name)) for name, change in request.variables.items()
+    }
+    values = {name: each.value for name, each in merged.items()}
+    check_variables(values)
+    secret = [name for name, each in merged.items() if each.secret]
+    plain = json.dumps({"variables": values, "secret": secret}).encode()
+    return context.sealer.seal(plain, variables_place(run_id))
+
+
+def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, whose: tuple[str, Trigger]) -> Run:
+    """The row of an accepted run. Raises NoLiveImage and what is wrong with its limits."""
+    if launch.deploy_id is None or launch.image is None or launch.image_ref is None or launch.digest is None:
+        raise NoLiveImage(launch.path)
+    plan = PLANS[launch.plan]
+    most = plan.longest_run_seconds
+    chosen = choose_instance_type(request.instance_type or launch.instance_type, launch.type)
+    check_fits(chosen, context.facts.cpus, context.facts.memory_bytes)
+    timeout = most if request.timeout_seconds is None else request.timeout_seconds
+    return Run(
+        id=run_id,
+        workspace_id=launch.workspace_id,
+        service_id=launch.service_id,
+        service=launch.path,
+        deploy_id=launch.deploy_id,
+        actor=whose[0],
+        trigger=whose[1],
+        command=request.command.argv,
+        shell=request.command.shell,
+        entrypoint=launch.entrypoint if request.entrypoint is None else request.entrypoint,
+        image=launch.image,
+        image_ref=launch.image_ref,
+        digest=launch.digest,
+        instance_type=chosen.id,
+        timeout_seconds=check_time_limit(timeout, most, f"the {plan.name} plan"),
+        grace_seconds=context.settings.grace_seconds,
+        created_at=context.clock.now(),
+        **_NEW,
+    )
+
+
+# Every field of a run that nobody has asked anything of yet.
+_NEW: Mapping[str, Any] = {
+    **dict.fromkeys(("job_id", "cron_id", "batch_id", "retry_of", "rerun_of", "reason", "message")),
+    **dict.fromkeys(("exit_code", "signal", "node", "driver", "container_name", "engine_id", "lease")),
+    **dict.fromkeys(("stop_kind", "stop_at", "stop_actor", "waiting_for")),
+    **dict.fromkeys(("starting_at", "started_at", "finished_at", "seen_at")),
+    **dict.fromkeys(("stdout_bytes", "stderr_bytes", "missing_bytes"), 0),
+    "attempt": 1,
+    "status": RunStatus.QUEUED,
+    "oom_seen": False,
+}

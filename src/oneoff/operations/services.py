@@ -1,0 +1,235 @@
+"""Services: made with their project and environment, changed, suspended, deleted. Used by the API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from oneoff.core.command import KEEP, make_entrypoint
+from oneoff.core.image import ImageRef, parse_image_ref
+from oneoff.core.instance_types import check_fits, choose_instance_type, default_for
+from oneoff.core.service import DEFAULT_NAME, ServicePath, ServiceType, check_capabilities, parse_path
+from oneoff.drivers.driver import PreparedImage, RegistryCredentials
+from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy
+from oneoff.operations import deploys
+from oneoff.operations.context import Context
+from oneoff.operations.ids import check_id
+from oneoff.store import deploys as deploy_rows
+from oneoff.store import environments, idempotency, runs, services
+from oneoff.store.deploys import Deploy, DeployStatus
+from oneoff.store.dialect import Connection
+from oneoff.store.environments import Place
+from oneoff.store.idempotency import Idempotency
+from oneoff.store.services import Service as Service
+
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
+_MOST_NETWORKS = 16
+_ALONE = ("host", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class NewService:
+    """`settings` are those of SETTINGS that the caller gave, unchecked."""
+
+    path: str
+    type: ServiceType
+    image: str | None
+    credentials: RegistryCredentials | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def create_service(context: Context, new: NewService, actor: str, request: Idempotency | None = None) -> Service:
+    """Nothing is made when its image cannot be had.
+
+    Raises InvalidInput, AlreadyExists, ImageUnavailable, EngineUnavailable.
+    """
+    path = parse_path(new.path)
+    path = replace(path, service=path.service or DEFAULT_NAME)
+    ref = None if new.image is None else parse_image_ref(new.image)
+    service = _make(context, path, new)
+    earlier = await context.database.read(lambda c: _find_earlier(c, service, request))
+    if earlier is not None:
+        return earlier
+    deploy = None
+    if ref is not None:
+        prepared = await deploys.prepare_image(context, ref, new.credentials)
+        deploy = _first_deploy(context, service, ref, new.image or "", prepared, actor)
+    place = Place(context.workspace_id, path.project, path.environment)
+
+    def work(connection: Connection) -> Service:
+        if (earlier := _find_earlier(connection, service, request)) is not None:
+            return earlier
+        environment_id = environments.make_environment(connection, place, context.new_id, service.created_at)
+        live = None if deploy is None else deploy.id
+        if not services.save_new(connection, replace(service, environment_id=environment_id, live_deploy_id=live)):
+            raise _taken(service.path)
+        if deploy is not None:
+            deploy_rows.save_new(connection, deploy)
+        idempotency.save_resource(connection, request, service.id, service.created_at)
+        return services.get_service(connection, service.id)
+
+    return await context.database.run(work)
+
+
+async def get_service(context: Context, service_id: str) -> Service:
+    """Raises NotFound."""
+    check_id("service", service_id)
+    return await context.database.read(lambda c: services.get_service(c, service_id))
+
+
+async def find_service(context: Context, path: str) -> Service | None:
+    """By its path; project/environment is enough for an only one. Raises AmbiguousPath, InvalidPath, InvalidName."""
+    parsed = parse_path(path)
+    return await context.database.read(lambda c: services.find_by_path(c, context.workspace_id, parsed))
+
+
+async def list_services(context: Context, limit: int, before: str | None) -> list[Service]:
+    return await context.database.read(lambda c: services.list_services(c, context.workspace_id, limit, before))
+
+
+async def change_service(context: Context, service_id: str, given: Mapping[str, Any]) -> Service:
+    """`given` are settings to change (None = back to the default) and perhaps `credentials`. Raises NotFound,
+    InvalidInput. Going runs keep what they were made with."""
+    check_id("service", service_id)
+
+    def work(connection: Connection) -> Service:
+        service = services.get_service(connection, service_id)
+        settings = {name: value for name, value in given.items() if name != "credentials"}
+        columns = check_settings(context, service.type, settings)
+        if "credentials" in given:
+            columns |= deploys.seal_credentials(context, service_id, given["credentials"])
+        services.save_changes(connection, service_id, columns)
+        return services.get_service(connection, service_id)
+
+    return await context.database.run(work)
+
+
+async def set_suspended(context: Context, service_id: str, suspended: bool) -> Service:
+    """Going runs are not interrupted. Raises NotFound."""
+    check_id("service", service_id)
+
+    def work(connection: Connection) -> Service:
+        services.get_service(connection, service_id)
+        services.save_changes(connection, service_id, {"suspended": suspended})
+        return services.get_service(connection, service_id)
+
+    return await context.database.run(work)
+
+
+async def delete_service(context: Context, service_id: str) -> None:
+    """With its deploys and variables; its runs stay in the history. Raises NotFound, ServiceBusy."""
+    check_id("service", service_id)
+
+    def work(connection: Connection) -> None:
+        services.lock_service(connection, service_id)
+        service = services.get_service(connection, service_id)
+        if going := runs.count_going(connection, service_id):
+            raise ServiceBusy(service.path, going)
+        services.delete_with_deploys(connection, service_id)
+        environments.delete_if_empty(connection, service.environment_id)
+
+    await context.database.run(work)
+
+
+def check_settings(context: Context, kind: ServiceType, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that `given` settings become; None stands for the default. Raises InvalidInput."""
+    return {name: SETTINGS[name](context, kind, value) for name, value in given.items()}
+
+
+def _make(context: Context, path: ServicePath, new: NewService) -> Service:
+    kind = new.type
+    service_id = context.new_id("cron_service" if kind is ServiceType.CRON_JOB else "service")
+    given = dict.fromkeys(SETTINGS) | dict(new.settings)
+    return Service(
+        id=service_id,
+        workspace_id=context.workspace_id,
+        environment_id="",
+        name=path.service or DEFAULT_NAME,
+        path=str(path),
+        type=kind,
+        suspended=False,
+        live_deploy_id=None,
+        created_at=context.clock.now(),
+        **check_settings(context, kind, given),
+        **deploys.seal_credentials(context, service_id, new.credentials),
+    )
+
+
+def _first_deploy(
+    context: Context, service: Service, ref: ImageRef, image: str, prepared: PreparedImage, actor: str
+) -> Deploy:
+    now = context.clock.now()
+    return Deploy(
+        id=context.new_id("deploy"),
+        service_id=service.id,
+        status=DeployStatus.LIVE,
+        image=image or str(ref),
+        image_ref=prepared.ref,
+        digest=prepared.digest,
+        image_config=prepared.config,
+        message=None,
+        actor=actor,
+        created_at=service.created_at,
+        finished_at=now,
+    )
+
+
+def _find_earlier(connection: Connection, service: Service, request: Idempotency | None) -> Service | None:
+    """What the same request made before. Raises AlreadyExists when somebody else took the path."""
+    if (earlier := idempotency.find_resource(connection, request)) is not None:
+        return services.get_service(connection, earlier)
+    if services.find_by_path(connection, service.workspace_id, parse_path(service.path)) is not None:
+        raise _taken(service.path)
+    return None
+
+
+def _taken(path: str) -> AlreadyExists:
+    return AlreadyExists("service", path, f"`oneoff deploy {path} --image REF` gives it another image")
+
+
+def _check_instance_type(context: Context, kind: ServiceType, asked: str | None) -> str:
+    if asked is None:
+        return default_for(kind).id
+    chosen = choose_instance_type(asked, kind)
+    return check_fits(chosen, context.facts.cpus, context.facts.memory_bytes).id
+
+
+def _check_networks(_context: Context, _kind: ServiceType, asked: Sequence[str] | None) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(asked or ()))
+    for name in names:
+        if not _NETWORK.fullmatch(name):
+            raise InvalidBody(f"{name!r} cannot be the name of a network: write host, none or a name", "networks")
+        if name in _ALONE and len(names) > 1:
+            raise InvalidBody(f"{name!r} excludes other networks: give it alone", "networks")
+    if len(names) > _MOST_NETWORKS:
+        raise InvalidBody(f"a run can join at most {_MOST_NETWORKS} networks", "networks")
+    return names
+
+
+def _check_user(_context: Context, _kind: ServiceType, asked: str | None) -> str | None:
+    if asked is not None and not _USER.fullmatch(asked):
+        raise InvalidBody(f"{asked!r} is no user: write a name or number, or user:group", "user")
+    return asked
+
+
+def _check_sandbox(context: Context, _kind: ServiceType, asked: str | None) -> str | None:
+    able = context.driver.capabilities().sandboxes
+    if asked is not None and asked not in able:
+        can = f"use one of {', '.join(able)}" if able else "it has none"
+        raise InvalidBody(f"the {context.driver.name} driver cannot run in the sandbox {asked!r}: {can}", "sandbox")
+    return asked
+
+
+# Each takes what the caller gave (None = the default) and returns what is kept.
+SETTINGS: Mapping[str, Callable[[Context, ServiceType, Any], Any]] = {
+    "instance_type": _check_instance_type,
+    "networks": _check_networks,
+    "entrypoint": lambda _context, _kind, asked: make_entrypoint(asked) or KEEP,
+    "capabilities": lambda _context, _kind, asked: check_capabilities(list(asked or ())),
+    "read_only_root": lambda _context, _kind, asked: bool(asked),
+    "user": _check_user,
+    "sandbox": _check_sandbox,
+}
