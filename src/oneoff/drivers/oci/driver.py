@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import os
 import platform
 import re
-import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
@@ -37,12 +35,9 @@ from oneoff.drivers.oci import cgroup, container, joining, remains, rootfs, runt
 from oneoff.drivers.oci.bundle import DEFAULT_PATH
 from oneoff.drivers.oci.container import Draft, Site
 from oneoff.drivers.oci.folder import (
-    CONTROL,
     EXIT,
     RUN,
     START_FAILED,
-    STARTED,
-    claim_pid,
     claim_state,
     is_there,
     read_json,
@@ -51,10 +46,9 @@ from oneoff.drivers.oci.folder import (
 )
 from oneoff.drivers.oci.following import follow
 from oneoff.drivers.oci.image import ImageStore
-from oneoff.drivers.oci.launcher import Launcher
 from oneoff.drivers.oci.network import NetworkPool
 from oneoff.drivers.oci.owner import Owner
-from oneoff.drivers.oci.watcher import Watcher, wait_for_news
+from oneoff.drivers.oci.supervision import Supervision, state_of
 from oneoff.errors import (
     AlreadyStarted,
     ContainerBusy,
@@ -64,10 +58,6 @@ from oneoff.errors import (
     ImageUnavailable,
     StartFailed,
 )
-
-_LOOK_AGAIN_SECONDS = 1.0
-_CLAIM_SECONDS = 20.0
-_END_SECONDS = 15.0
 
 
 class OciDriver:
@@ -86,8 +76,7 @@ class OciDriver:
         self._owner = Owner(self._state)
         self._images = ImageStore(self._home / "images", self._state)
         self._networks = NetworkPool(instance, self._state, self._owner)
-        self._launcher = Launcher()
-        self._watcher = Watcher()
+        self._supervision = Supervision()
         self._background: set[asyncio.Task[None]] = set()
 
     def capabilities(self) -> Capabilities:
@@ -139,26 +128,20 @@ class OciDriver:
             raise AlreadyStarted(handle.name)
         if not is_there(run["bundle"], "config.json"):
             raise StartFailed("the machine was restarted after the container was made: make it again")
-        with self._watcher.watching(folder) as news:
-            await self._launch(folder, handle)
-            await self._await_start(folder, handle, news)
+        await self._supervision.begin(folder, handle.name, handle.engine_id)
 
     async def logs(self, handle: Handle, position: LogPosition) -> AsyncIterator[LogChunk]:
         run = self._known(handle)
-        with self._watcher.watching(self._folder(handle)) as news:
+        with self._supervision.watcher.watching(self._folder(handle)) as news:
             async for chunk in follow(Path(run["log_dir"]), position, news, lambda: self._has_ended(handle)):
                 yield chunk
-        if self._state_of(handle) is ContainerState.UNKNOWN:
+        if state_of(self._folder(handle), handle.engine_id) is ContainerState.UNKNOWN:
             raise ExitUnknown(handle.name, "its supervisor was killed, and what it wrote afterwards is not kept")
 
     async def wait(self, handle: Handle) -> Exit:
         run = self._known(handle)
         folder = self._folder(handle)
-        with self._watcher.watching(folder) as news:
-            while (state := self._state_of(handle)) in (ContainerState.CREATED, ContainerState.RUNNING):
-                news.clear()
-                await wait_for_news(_LOOK_AGAIN_SECONDS, news)
-        if state is ContainerState.ABSENT:
+        if await self._supervision.ended(folder, handle.engine_id) is ContainerState.ABSENT:
             raise ContainerGone(handle.name)
         facts = read_json(folder, EXIT)
         if facts is None:
@@ -168,10 +151,8 @@ class OciDriver:
 
     async def stop(self, handle: Handle, grace_seconds: float) -> None:
         run = self._known(handle)
-        # A supervisor that has only just begun does not listen yet.
-        while not self._tell(handle, f"stop {grace_seconds}") and self._state_of(handle) is ContainerState.RUNNING:
-            await asyncio.sleep(0.01)
-        if self._state_of(handle) is ContainerState.UNKNOWN:
+        await self._supervision.stop(self._folder(handle), handle.engine_id, grace_seconds)
+        if state_of(self._folder(handle), handle.engine_id) is ContainerState.UNKNOWN:
             await asyncio.to_thread(cgroup.kill, run["cgroups"])
 
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
@@ -185,7 +166,7 @@ class OciDriver:
             if claim is None and read_json(folder, START_FAILED) is None and not force:
                 raise ContainerBusy(handle.name)
             if claim is None:
-                await self._end_supervisor(handle)
+                await self._supervision.end(folder)
             empty = claim is not None or read_json(folder, EXIT) is not None
             await asyncio.to_thread(remains.clear, run)
             if await asyncio.to_thread(remains.discard, Path(folder)) and run["network"]:
@@ -195,7 +176,7 @@ class OciDriver:
                 release_claim(claim)
 
     async def inspect(self, handle: Handle) -> ContainerState:
-        return self._state_of(handle)
+        return state_of(self._folder(handle), handle.engine_id)
 
     async def find(self, name: str) -> Handle | None:
         run = read_json(str(self._home / "runs" / name), RUN)
@@ -212,8 +193,7 @@ class OciDriver:
     async def close(self) -> None:
         for task in list(self._background):
             await task
-        self._watcher.close()
-        await self._launcher.close()
+        await self._supervision.close()
         if self._site is not None:
             await self._networks.close(self._used_networks())
             self._owner.leave()
@@ -228,76 +208,8 @@ class OciDriver:
         rootfs.check_command(root, spec.argv[0], search_path, spec.image.config.working_dir, user)
         return user
 
-    async def _launch(self, folder: str, handle: Handle) -> None:
-        try:
-            await self._launcher.launch(folder, handle.engine_id)
-        except OSError as problem:
-            raise StartFailed("no supervisor can be started", str(problem)) from problem
-
-    async def _await_start(self, folder: str, handle: Handle, news: asyncio.Event) -> None:
-        """Until the command runs or has ended. Raises StartFailed with the runtime's words, AlreadyStarted never."""
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + _CLAIM_SECONDS
-        while True:
-            news.clear()
-            claimed = claim_state(folder)
-            if read_json(folder, STARTED) or read_json(folder, EXIT):
-                return
-            if failure := read_json(folder, START_FAILED):
-                raise StartFailed("the runtime could not start the container", failure["words"])
-            if claimed == "free" or not is_there(folder, RUN):
-                raise ExitUnknown(handle.name, "its supervisor was killed while it started")
-            if claimed == "none" and loop.time() > give_up:
-                raise StartFailed("its supervisor did not begin: is the disk full, or the machine overloaded?")
-            died = self._launcher.died
-            await wait_for_news(_LOOK_AGAIN_SECONDS, news, died)
-            if died.is_set() and claim_state(folder) == "none":
-                # A second supervisor finds the claim of a first one, and ends.
-                await self._launch(folder, handle)
-
-    async def _end_supervisor(self, handle: Handle) -> None:
-        """Have it end its container and clean up; kill it when it does not."""
-        folder = self._folder(handle)
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + _END_SECONDS
-        with self._watcher.watching(folder) as news:
-            while claim_state(folder) == "held":
-                news.clear()
-                self._tell(handle, "stop 0")
-                if loop.time() > give_up and (pid := claim_pid(folder)):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                if claim_state(folder) == "held":
-                    await wait_for_news(0.2, news)
-
-    def _tell(self, handle: Handle, line: str) -> bool:
-        """A word to the supervisor; False when nobody is there to read it."""
-        try:
-            fd = os.open(f"{self._folder(handle)}/{CONTROL}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            return os.write(fd, f"{line}\n".encode()) > 0
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-
-    def _state_of(self, handle: Handle) -> ContainerState:
-        folder = self._folder(handle)
-        run = read_json(folder, RUN)
-        if run is None or run["engine_id"] != handle.engine_id:
-            return ContainerState.ABSENT
-        # The claim before the facts: a supervisor writes them before it lets go.
-        claimed = claim_state(folder)
-        if claimed == "none" or read_json(folder, START_FAILED) is not None:
-            return ContainerState.CREATED
-        if read_json(folder, EXIT) is not None:
-            return ContainerState.EXITED
-        return ContainerState.RUNNING if claimed == "held" else ContainerState.UNKNOWN
-
     def _has_ended(self, handle: Handle) -> bool:
-        return self._state_of(handle) is not ContainerState.RUNNING
+        return state_of(self._folder(handle), handle.engine_id) is not ContainerState.RUNNING
 
     def _known(self, handle: Handle) -> dict[str, Any]:
         run = read_json(self._folder(handle), RUN)
@@ -344,7 +256,7 @@ class OciDriver:
             seccomp_profile=runtime.read_seccomp_profile(),
             machine=platform.machine(),
         )
-        self._launcher.warm()
+        self._supervision.launcher.warm()
         await asyncio.to_thread(remains.sweep, self._site.runs, state, self._instance, self._owner)
         await asyncio.to_thread(self._images.sweep)
         work = asyncio.ensure_future(self._tidy_networks())

@@ -134,7 +134,7 @@ class _Container:
             os.close(null)
 
     def _await_running(self, runtime: int, err: int) -> None:
-        """A sandbox in the foreground ends with its command's code: only its state file tells a start from a failure."""
+        """A sandbox in the foreground ends with its command's code: its state file tells a start from a failure."""
         state = f"{self._bundle}/runtime/{self._run['engine_id']}_sandbox:{self._run['engine_id']}.state"
         while True:
             with contextlib.suppress(OSError, ValueError), open(state, "rb") as file:  # noqa: PTH123
@@ -169,7 +169,7 @@ def _spawn_confined(run: dict[str, Any], argv: list[str], streams: tuple[int, in
         cgroup.enter(run["cgroups"])
         for number, fd in enumerate(streams):
             os.dup2(fd, number)
-        os.execve(argv[0], argv, _environment(run["bundle"]))
+        os.execve(argv[0], argv, _environment(run["bundle"]))  # noqa: S606 - never a shell
     finally:
         os._exit(127)
 
