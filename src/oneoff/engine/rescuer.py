@@ -56,9 +56,7 @@ class Rescuer:
         context = self._context
         now = context.clock.now()
         limit = now - timedelta(seconds=context.settings.node_away_seconds)
-        seen = {
-            (node.node, node.driver): node.seen_at for node in await context.database.read(nodes.list_nodes)
-        }
+        seen = {(node.node, node.driver): node.seen_at for node in await context.database.read(nodes.list_nodes)}
         here = (context.facts.node, context.driver.name)
         for run in await context.database.read(lambda c: runs.list_with_other_lease(c, context.lease)):
             where = (run.node or "", run.driver or "")

@@ -245,7 +245,7 @@ def end_if_leased(connection: Connection, run_id: str, lease: str | None, end: E
 def end_if_queued(connection: Connection, run_id: str, end: End) -> bool:
     """queued -> final: canceled before it began, or its image cannot be had."""
     guard = and_(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
-    return connection.execute(update(runs).where(guard).values(_end_values(end), waiting_for=None)).rowcount == 1
+    return connection.execute(update(runs).where(guard).values({**_end_values(end), "waiting_for": None})).rowcount == 1
 
 
 def request_stop(connection: Connection, run_id: str, kind: StopKind, actor: str | None, at: datetime) -> bool:
