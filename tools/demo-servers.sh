@@ -100,7 +100,7 @@ wait_for() {
 
 stop_with_log() {
     tail -n 30 "$2" >&2
-    stop "$1 (its last words are above)." "Say ./demo again; if it happens again, report these words."
+    stop "$1 (its last words are above)." "Run ./demo again; if it happens again, report these words."
 }
 
 # end PID SIGNAL: ask, wait 15 s, kill.

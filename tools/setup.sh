@@ -49,23 +49,31 @@ install_missing() {
     done
     [ -n "$missing" ] || return 0
     say "Installing with apt-get:$missing"
-    # Some packages start a server when installed. Ours are private ones, so Debian's stay off unless somebody has decided already.
-    hold=/usr/sbin/policy-rc.d
-    if [ ! -e "$hold" ]; then
-        trap 'rm -f "$hold"' EXIT
-        trap 'exit 130' INT TERM
-        printf '#!/bin/sh\nexit 101\n' >"$hold" && chmod 755 "$hold"
-        ours=yes
-    fi
+    hold_services
     # shellcheck disable=SC2086
     apt-cache show $missing >/dev/null 2>&1 || apt_get update || true
     apt_install $missing || { apt_get update && apt_install $missing; } ||
         stop "apt-get could not install:$missing (its words are above)." "apt-get update && apt-get install$missing"
-    if [ "${ours:-}" = yes ]; then
-        rm -f "$hold"
-        trap - EXIT INT TERM
-        ours=
-    fi
+    release_services
+}
+
+# Some packages start a server when installed. Ours are private ones, so Debian's stay off, unless somebody has decided already.
+service_policy=/usr/sbin/policy-rc.d
+
+hold_services() {
+    [ ! -e "$service_policy" ] || return 0
+    trap release_services EXIT
+    trap 'exit 130' INT TERM
+    holding=yes
+    printf '#!/bin/sh\nexit 101\n' >"$service_policy"
+    chmod 755 "$service_policy"
+}
+
+release_services() {
+    [ "${holding:-}" = yes ] || return 0
+    rm -f "$service_policy"
+    holding=
+    trap - EXIT INT TERM
 }
 
 apt_install() { apt_get install --yes --no-install-recommends "$@"; }
