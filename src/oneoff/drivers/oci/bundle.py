@@ -54,6 +54,8 @@ def to_variables(spec: ContainerSpec, user: User) -> list[str]:
     merged = {"PATH": DEFAULT_PATH, "HOSTNAME": spec.hostname, **spec.image.config.variables, **spec.variables}
     if not merged.get("HOME"):
         merged["HOME"] = user.home
+    # It would make the init write into the run's log.
+    merged.pop("TINI_VERBOSITY", None)
     return [f"{key}={value}" for key, value in merged.items()]
 
 

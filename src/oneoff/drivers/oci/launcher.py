@@ -48,14 +48,11 @@ class Launcher:
         raise BrokenPipeError("the process that starts supervisors cannot be kept alive")
 
     async def close(self) -> None:
-        process = self._process
-        self._forget()
-        if process is not None and process.returncode is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(process.wait, _END_SECONDS)
-            if process.returncode is None:
-                process.kill()
-                await asyncio.to_thread(process.wait)
+        process, self._process = self._process, None
+        self._let_go()
+        if process is not None:
+            # The end of its socket ends it.
+            await asyncio.to_thread(_reap, process, _END_SECONDS)
 
     def _begin(self) -> None:
         ours, theirs = socket.socketpair()
@@ -87,11 +84,24 @@ class Launcher:
             self._forget()
 
     def _forget(self) -> None:
+        self._let_go()
+        if self._process is not None:
+            _reap(self._process, 0.1)
+            self._process = None
+
+    def _let_go(self) -> None:
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
             self.died.set()
             self.died = asyncio.Event()
-        if self._process is not None:
-            self._process.poll()
+
+
+def _reap(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """It ends by itself; where it does not, it is killed."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    if process.returncode is None:
+        process.kill()
+        process.wait()
