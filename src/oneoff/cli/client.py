@@ -33,6 +33,7 @@ class Answer:
     text: str
     value: Any
     headers: Mapping[str, str]
+    status: int = 200
 
 
 class Client:
@@ -67,7 +68,8 @@ class Client:
         with self._translated_errors():
             response = self._http.request(method, _API + path, headers=extra, **options)
             _raise_for_error(response)
-        return Answer(response.text, response.json() if response.content else None, response.headers)
+        value = response.json() if response.content else None
+        return Answer(response.text, value, response.headers, response.status_code)
 
     def create(self, path: str, body: Any) -> Answer:
         """A POST that may be sent again: after a lost connection the same Idempotency-Key finds what was made.
@@ -117,11 +119,11 @@ class Client:
             self._target = Target(local.url, self._target.token, self._target.source, is_local=True)
             self._http = self._open(self._target)
 
-    def ping(self) -> Answer:
-        """GET /healthz, outside the API: answers without a token."""
+    def outside(self, path: str) -> Answer:
+        """GET /healthz or /readyz, which need no token; every status is an answer, and the body is not parsed."""
         with self._translated_errors():
-            response = self._http.get("/healthz", timeout=5)
-        return Answer(response.text, None, response.headers)
+            response = self._http.get(path, timeout=5)
+        return Answer(response.text, None, response.headers, response.status_code)
 
     def _open(self, target: Target) -> httpx2.Client:
         headers = {"User-Agent": f"oneoff/{__version__}", "Oneoff-Client": "cli", "Accept-Encoding": "identity"}

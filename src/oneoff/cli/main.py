@@ -50,6 +50,10 @@ class _Tree(click.Group):
         except BrokenPipeError as problem:
             raise _ReaderGone from problem
 
+    def summaries(self) -> dict[str, str]:
+        """What the help says of each command, without importing it."""
+        return {name: text for name, (_, text) in _COMMANDS.items()}
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -62,7 +66,7 @@ class _Tree(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+            formatter.write_dl(list(self.summaries().items()))
 
 
 @click.command(

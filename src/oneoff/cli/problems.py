@@ -13,6 +13,8 @@ class ServerUnreachable(CliError):
     def __init__(self, url: str, source: str, why: str, *, sent: bool = False) -> None:
         mend = f"is it running? Start one with `oneoff serve`, or name another with ONEOFF_URL (this is {source})"
         super().__init__(f"no Oneoff server answers at {url} ({why}): {mend}")
+        self.url = url
+        self.why = why
         self.sent = sent
 
 

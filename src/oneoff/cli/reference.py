@@ -90,7 +90,7 @@ def _section(context: click.Context, level: int) -> str:
     if command.help:
         lines += [inspect.cleandoc(command.help), ""]
     records = [param.get_help_record(context) for param in command.get_params(context)]
-    shown = [record for record in records if record and not record[0].endswith("--help")]
+    shown = [record for record in records if record and record[0].startswith("-") and "--help" not in record[0]]
     if shown:
         lines += ["| option | |", "|---|---|"]
         lines += [f"| `{_cell(option)}` | {_cell(text)} |" for option, text in shown]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any
@@ -196,4 +195,3 @@ def _say_how_to_return(narrator: Narrator, run_id: str | None, path: str) -> Non
         narrator.warn(f"left before the server had answered; `oneoff runs list {path}` shows whether the run was made")
     else:
         narrator.warn(f"{run_id} goes on; see it with `oneoff attach {run_id}`, end it with `oneoff cancel {run_id}`")
-    sys.stderr.flush()

@@ -52,8 +52,12 @@ class Narrator:
             self.warn(line)
 
     def warn(self, line: str) -> None:
+        # Not through Python's buffer: a signal handler that speaks while the main thread is in there would fail with
+        # "reentrant call inside <_io.BufferedWriter>". What the others write is always flushed.
         try:
-            print(line, file=sys.stderr, flush=True)
+            os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="replace"))
+        except BlockingIOError:
+            return
         except OSError:
             discard(sys.stderr.buffer)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from oneoff.cli.problems import CliError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-_SYSTEM_STATE = Path("/run/oneoff/server.json")
+_SYSTEM_NOTE = Path("/run/oneoff/server.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,11 @@ class Target:
     token: str | None = field(repr=False)
     source: str
     is_local: bool = False  # found through the state file of a local server
+
+    @property
+    def is_explicit(self) -> bool:
+        """Somebody named it, so it should be there."""
+        return not self.is_local and self.url != DEFAULT_URL
 
     @property
     def is_loopback(self) -> bool:
@@ -88,17 +93,26 @@ def _stored_token(address: str, logins: Mapping[str, Any], local: LocalServer | 
 
 
 def find_local_server() -> LocalServer | None:
-    """The server of this user, else the one of the machine."""
-    own = os.environ.get("XDG_RUNTIME_DIR")
-    for file in ([Path(own) / "oneoff" / "server.json"] if own else []) + [_SYSTEM_STATE]:
+    """The server of this user, else the one of the machine. Notes of other users, root excepted, are not believed:
+    they could name a server of their own beside our data folder, and be sent the token that lies in it."""
+    for file in _notes():
         try:
-            state = json.loads(file.read_text())
-            return LocalServer(check_url(state["url"]), Path(state["data_dir"]), int(state["pid"]), file)
-        except FileNotFoundError:
+            if file.stat().st_uid not in {0, os.geteuid()}:
+                continue
+            note = json.loads(file.read_text())
+            return LocalServer(check_url(note["url"]), Path(note["data_dir"]), int(note["pid"]), file)
+        except (FileNotFoundError, PermissionError):
             continue
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise CliError(f"{file} cannot be understood ({problem}): remove it, or set ONEOFF_URL") from problem
     return None
+
+
+def _notes() -> list[Path]:
+    from oneoff.presence import NOTE, runtime_dir
+
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    return [*([Path(own) / "oneoff" / NOTE] if own else []), runtime_dir() / NOTE, _SYSTEM_NOTE]
 
 
 def login_file() -> Path:
