@@ -1,4 +1,4 @@
-"""The server dies at some instruction and another one takes over: "Crash-only" of docs/architecture.md, case by case."""
+"""The server dies at some instruction and another one takes over: "Crash-only" of docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_killed_between_create_and_its_commit_the_container_is_adopted(
 ) -> None:
     run_id = await crash_behind(world, start_server, "create")
     assert (await world.get(run_id)).engine_id is None
-    made = [handle for handle in world.engine.containers]
+    made = list(world.engine.containers)
     await start_server()
     run = await world.until_ended(run_id)
     assert (run.status, run.engine_id) == ("succeeded", made[0])

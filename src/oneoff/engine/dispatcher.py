@@ -51,7 +51,8 @@ class Dispatcher:
         free = self._context.settings.slots - len(self._going)
         if free <= 0:
             return _LOOK_AGAIN_SECONDS
-        per_service = free + len(self._preparing) + len(self._prepared)
+        # Runs that just got a slot may still be in the queue: their claim is being committed.
+        per_service = self._context.settings.slots + len(self._preparing) + len(self._prepared)
         waiting = await self._context.database.read(lambda c: runs.fetch_waiting(c, per_service))
         self._forget_gone({run.run_id for run in waiting})
         counts: dict[str, int] = {}

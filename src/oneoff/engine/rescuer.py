@@ -1,4 +1,4 @@
-"""Takes up the runs of a server that is gone, at start and then now and again. See "Crash-only" in docs/architecture.md."""
+"""Takes up the runs of a server that is gone, at start and then now and again: "Crash-only" in docs/architecture.md."""
 
 from __future__ import annotations
 
