@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ async def read_all(context: Context, run_id: str, after: int, streams: Collectio
         cursor.close()
 
 
-async def follow(context: Context, run_id: str, after: int, streams: Collection[str]) -> AsyncIterator[Event]:
+async def follow(context: Context, run_id: str, after: int, streams: Collection[str]) -> AsyncGenerator[Event, None]:
     """Live, until the run is final and everything was given: `Ended` is the last event then. Without it the server is
     stopping, and the caller comes back with the last position. Raises NotFound before the first event.
 

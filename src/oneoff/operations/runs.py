@@ -14,9 +14,10 @@ from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.plan import PLANS
 from oneoff.core.queue import in_order
 from oneoff.core.run import Reason, Run, RunStatus, Trigger
+from oneoff.core.service import parse_path
 from oneoff.core.variables import Variable, check_variables
 from oneoff.engine.spec import variables_place
-from oneoff.errors import NoLiveImage
+from oneoff.errors import NoLiveImage, NotFound
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.room import check_room
@@ -99,6 +100,18 @@ async def view_run(context: Context, run_id: str) -> RunView:
         return _view_queued(context, connection, run)
 
     return await context.database.read(work)
+
+
+async def find_service_id(context: Context, text: str | None) -> str | None:
+    """The service a list is asked for, by id or path; None for all. An id may be that of a service that is gone: its
+    runs stay. Raises NotFound, AmbiguousPath."""
+    if text is None or "/" not in text:
+        return None if text is None else check_id("service", text)
+    path = parse_path(text)
+    found = await context.database.read(lambda c: services.find_by_path(c, context.workspace_id, path))
+    if found is None:
+        raise NotFound("service", text, "`oneoff service list` shows them")
+    return found.id
 
 
 async def list_runs(context: Context, wanted: RunFilter, limit: int, before: str | None) -> list[Run]:

@@ -1,0 +1,198 @@
+"""From what the operations return to what the API answers: the shapes of `shapes`, as plain values, and the answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+from starlette.responses import Response
+
+from oneoff.core.clock import from_us
+from oneoff.core.command import Entrypoint
+from oneoff.core.instance_types import InstanceClass, InstanceType
+from oneoff.core.money import billed_until, format_usd, run_cost
+from oneoff.core.variables import Variable
+from oneoff.operations.deploys import Deploy, warning_of
+from oneoff.operations.logs import LogRecord
+from oneoff.operations.places import Environment, NodeLoad, Project
+from oneoff.operations.runs import RunView
+from oneoff.operations.services import Service
+from oneoff.operations.tokens import Token
+
+_MONTH_SECONDS = 30 * 86_400
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """JSON as it is: what is answered was made here and needs no validation."""
+    return Response(to_json(value), status, media_type="application/json")
+
+
+def to_json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def to_time(moment: datetime | None) -> str | None:
+    """RFC 3339, UTC, without trailing zeros: 2026-11-22T10:26:23.12Z."""
+    if moment is None:
+        return None
+    text = moment.isoformat()[:-6]
+    return (text.rstrip("0") if moment.microsecond else text) + "Z"
+
+
+def to_run(view: RunView) -> dict[str, Any]:
+    run = view.run
+    until = billed_until(run)
+    span = None if run.started_at is None or until is None else (until - run.started_at).total_seconds()
+    return {
+        "id": run.id,
+        "status": run.status.value,
+        "reason": None if run.reason is None else run.reason.value,
+        "exit_code": run.exit_code,
+        "signal": run.signal,
+        "oom_seen": run.oom_seen,
+        "service_id": run.service_id,
+        "service": run.service,
+        "job_id": run.job_id,
+        "cron_id": run.cron_id,
+        "batch_id": run.batch_id,
+        "attempt": run.attempt,
+        "retry_of": run.retry_of,
+        "rerun_of": run.rerun_of,
+        "trigger": run.trigger.value,
+        "actor": run.actor,
+        "command": run.command,
+        "shell": run.shell,
+        "entrypoint": _to_entrypoint(run.entrypoint),
+        "image": run.image,
+        "digest": run.digest,
+        "instance_type": run.instance_type,
+        "timeout_seconds": run.timeout_seconds,
+        "node": run.node,
+        "queue_position": view.queue_position,
+        "waiting_for": view.waiting_for or run.waiting_for,
+        "created_at": to_time(run.created_at),
+        "started_at": to_time(run.started_at),
+        "finished_at": to_time(run.finished_at),
+        "duration_seconds": span,
+        "cost_usd": format_usd(run_cost(run)) if run.status.is_final else None,
+        "log": {
+            "stdout_bytes": run.stdout_bytes,
+            "stderr_bytes": run.stderr_bytes,
+            "missing_bytes": run.missing_bytes,
+        },
+        "message": run.message,
+    }
+
+
+def to_service(service: Service) -> dict[str, Any]:
+    return {
+        "id": service.id,
+        "path": service.path,
+        "type": service.type.value,
+        "image": service.image,
+        "digest": service.digest,
+        "instance_type": service.instance_type,
+        "networks": list(service.networks),
+        "entrypoint": _to_entrypoint(service.entrypoint),
+        "suspended": service.suspended,
+        "created_at": to_time(service.created_at),
+        "capabilities": list(service.capabilities),
+        "read_only_root": service.read_only_root,
+        "user": service.user,
+        "sandbox": service.sandbox,
+        "registry_username": service.registry_username,
+    }
+
+
+def to_deploy(deploy: Deploy, service: Service) -> dict[str, Any]:
+    return {
+        "id": deploy.id,
+        "service_id": deploy.service_id,
+        "service": service.path,
+        "status": deploy.status.value,
+        "image": deploy.image,
+        "digest": deploy.digest,
+        "actor": deploy.actor,
+        "created_at": to_time(deploy.created_at),
+        "finished_at": to_time(deploy.finished_at),
+        "warning": warning_of(deploy, service.path, service.entrypoint),
+        "message": deploy.message,
+    }
+
+
+def to_variables(variables: Mapping[str, Variable], *, reveal: bool) -> dict[str, Any]:
+    """Values only when they are asked for: most are harmless, and nobody can tell which."""
+    return {
+        name: {"value": variable.value if reveal else None, "secret": variable.secret}
+        for name, variable in sorted(variables.items())
+    }
+
+
+def to_project(project: Project) -> dict[str, Any]:
+    return {"id": project.id, "name": project.name, "created_at": to_time(project.created_at)}
+
+
+def to_environment(environment: Environment) -> dict[str, Any]:
+    return {
+        "id": environment.id,
+        "project_id": environment.project_id,
+        "path": environment.path,
+        "created_at": to_time(environment.created_at),
+    }
+
+
+def to_token(token: Token) -> dict[str, Any]:
+    return {"id": token.id, "name": token.name, "admin": token.admin, "created_at": to_time(token.created_at)}
+
+
+def to_node(load: NodeLoad) -> dict[str, Any]:
+    node = load.node
+    return {
+        "node": node.node,
+        "driver": node.driver,
+        "engine": node.engine,
+        "cpus": node.cpus,
+        "memory_bytes": node.memory_bytes,
+        "slots": node.slots,
+        "slots_taken": load.taken,
+        "seen_at": to_time(node.seen_at),
+    }
+
+
+def to_instance_type(each: InstanceType) -> dict[str, Any]:
+    return {
+        "id": each.id,
+        "name": each.name,
+        "class": each.klass.value,
+        "cpus": each.cpus,
+        "memory_bytes": each.memory_bytes,
+        "price": _price(each),
+        "usd_per_hour": format_usd(each.usd_per_second * 3600),
+    }
+
+
+def to_log_record(record: LogRecord) -> dict[str, Any]:
+    head = {"position": record.position, "stream": record.stream, "time": to_time(from_us(record.time_us))}
+    try:
+        return head | {"text": record.data.decode()}
+    except UnicodeDecodeError:
+        return head | {"base64": base64.b64encode(record.data).decode()}
+
+
+def _to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
+    return entrypoint if isinstance(entrypoint, str) else list(entrypoint)
+
+
+def _price(each: InstanceType) -> str:
+    """As the catalogue states it: by month for services, by minute for crons."""
+    if each.klass is InstanceClass.SERVICE:
+        return f"${_decimal(each.usd_per_second * _MONTH_SECONDS)}/month"
+    return f"{_decimal(each.usd_per_second * 60 * 100)} ¢/minute"
+
+
+def _decimal(amount: Fraction) -> str:
+    return f"{float(amount):g}"

@@ -1,0 +1,40 @@
+"""The HTTP API as one ASGI app. Made by `oneoff.server`, and by tests."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from oneoff.api import deploys, health, logs, places, problems, runs, services, tokens, variables
+from oneoff.api.description import describe
+from oneoff.api.gate import API, Gate
+from oneoff.errors import OneoffError
+from oneoff.operations.context import Context
+from oneoff.operations.tokens import Tokens
+
+_MOST_BODY_BYTES = 4 << 20
+_RESOURCES = (services, variables, deploys, runs, logs, tokens, places)
+
+
+def create_app(context: Context) -> FastAPI:
+    app = FastAPI(
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=_MOST_BODY_BYTES,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    app.state.context = context
+    app.state.tokens = Tokens(context)
+    app.add_middleware(Gate, tokens=app.state.tokens)
+    app.add_exception_handler(OneoffError, problems.on_error)
+    app.add_exception_handler(HTTPException, problems.on_http_exception)
+    app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
+    app.add_exception_handler(Exception, problems.on_unexpected)
+    app.include_router(health.router)
+    for resource in _RESOURCES:
+        app.include_router(resource.router, prefix=API)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    return app

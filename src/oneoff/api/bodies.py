@@ -1,0 +1,105 @@
+"""Bodies that requests bring. Form only: the rules are those of core and the operations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from oneoff.core.service import ServiceType
+from oneoff.drivers.driver import RegistryCredentials
+from oneoff.operations.variables import VariableChange
+
+_MOST_TEXT = 1 << 21  # characters; what the kernel or a rule of ours refuses is smaller and told better
+Text = Annotated[str, StringConstraints(max_length=_MOST_TEXT)]
+Name = Annotated[str, StringConstraints(max_length=300)]
+Image = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+Arguments = Annotated[list[Text], Field(max_length=100_000)]
+
+
+class Body(BaseModel):
+    """An unknown field is refused: a misspelt one would be ignored otherwise."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class VariableBody(Body):
+    """Without `value` the present one is kept; without `secret` a secret stays one."""
+
+    value: Text | None = None
+    secret: bool | None = None
+
+
+VariableValue = Text | VariableBody
+
+
+class RegistryBody(Body):
+    """Who may pull the image. Kept with the service, sealed; the password is never shown."""
+
+    username: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+
+    def to_credentials(self) -> RegistryCredentials:
+        return RegistryCredentials(self.username, self.password)
+
+
+class ServiceSettings(Body):
+    """Null stands for the default."""
+
+    instance_type: Name | None = Field(None, description="An id of GET /instance-types.")
+    networks: Annotated[list[Name], Field(max_length=16)] | None = Field(
+        None, description="Networks that runs join: `host`, `none`, or names."
+    )
+    entrypoint: Text | Arguments | None = Field(
+        None, description="The image's entrypoint: `keep` (the default), `clear`, or a list in its place."
+    )
+    capabilities: Annotated[list[Name], Field(max_length=20)] | None = Field(
+        None, description="Kernel capabilities that runs keep: some of CHOWN, DAC_OVERRIDE, FOWNER, SETUID, SETGID."
+    )
+    read_only_root: bool | None = Field(None, description="Whether the root file system of runs is read-only.")
+    user: Name | None = Field(None, description="`user` or `user:group` instead of the image's USER.")
+    sandbox: Name | None = Field(None, description="A sandboxed runtime, where the driver has it: `runsc`.")
+    registry: RegistryBody | None = None
+
+
+class CreateService(ServiceSettings):
+    path: Name = Field(description="project/environment/service; project/environment means …/web.")
+    type: ServiceType = ServiceType.WEB_SERVICE
+    image: Image | None = Field(None, description="Deployed at once; without it the service has no live image yet.")
+
+
+class ChangeService(ServiceSettings):
+    """Fields that are not given stay as they are."""
+
+
+class CreateDeploy(Body):
+    image: Image = Field(
+        description="registry.example.com/shop/web:42, oci:DIR:TAG, docker-archive:FILE or docker-daemon:REF"
+    )
+    registry: RegistryBody | None = None
+
+
+class CreateRun(Body):
+    """Exactly one of `command` and `shell`."""
+
+    command: Arguments | None = Field(None, description="Executed as it is, in place of the image's CMD.")
+    shell: Text | None = Field(None, description="Run under /bin/sh -c.")
+    variables: dict[str, VariableValue] = Field({}, description="On top of the environment's and the service's.")
+    instance_type: Name | None = Field(None, description="Instead of the service's.")
+    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="Time limit; by default the plan's maximum."
+    )
+    entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
+
+
+class CreateToken(Body):
+    name: Annotated[str, StringConstraints(max_length=1_000)]
+    admin: bool = False
+
+
+PutVariables = dict[str, VariableValue]
+PatchVariables = dict[str, VariableValue | None]
+
+
+def to_change(value: str | VariableBody) -> VariableChange:
+    return VariableChange(value) if isinstance(value, str) else VariableChange(value.value, value.secret)

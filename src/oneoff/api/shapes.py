@@ -1,0 +1,187 @@
+"""What the API answers, as classes for its description; `answers` makes them.
+
+Unset is null; every key is always there.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from oneoff.core.run import Reason, RunStatus, Trigger
+from oneoff.core.service import ServiceType
+from oneoff.store.deploys import DeployStatus
+
+T = TypeVar("T")
+Time = datetime
+Usd = Annotated[str, StringConstraints(pattern=r"^\d+\.\d{6}$")]
+EntrypointShape = Literal["keep", "clear"] | list[str]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(Shape, Generic[T]):
+    items: list[T]
+    next_cursor: str | None
+
+
+class LogShape(Shape):
+    """`missing_bytes` were written by the command and not kept."""
+
+    stdout_bytes: int
+    stderr_bytes: int
+    missing_bytes: int
+
+
+class RunShape(Shape):
+    id: str
+    status: RunStatus
+    reason: Reason | None
+    exit_code: int | None
+    signal: int | None
+    oom_seen: bool
+    service_id: str
+    service: str = Field(description="The service's path when the run was created.")
+    job_id: str | None
+    cron_id: str | None
+    batch_id: str | None
+    attempt: int
+    retry_of: str | None
+    rerun_of: str | None
+    trigger: Trigger
+    actor: str
+    command: list[str] | None
+    shell: str | None
+    entrypoint: EntrypointShape
+    image: str
+    digest: str
+    instance_type: str
+    timeout_seconds: int
+    node: str | None
+    queue_position: int | None = Field(description="From 1, of a queued run; not told in lists.")
+    waiting_for: str | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    duration_seconds: float | None
+    cost_usd: Usd | None = Field(description="Null until the run has ended.")
+    log: LogShape
+    message: str | None = Field(description="What happened, in the engine's words where there are any.")
+
+
+class ServiceShape(Shape):
+    id: str
+    path: str
+    type: ServiceType
+    image: str | None
+    digest: str | None
+    instance_type: str
+    networks: list[str]
+    entrypoint: EntrypointShape
+    suspended: bool
+    created_at: Time
+    capabilities: list[str]
+    read_only_root: bool
+    user: str | None
+    sandbox: str | None
+    registry_username: str | None
+
+
+class DeployShape(Shape):
+    id: str
+    service_id: str
+    service: str
+    status: DeployStatus
+    image: str
+    digest: str | None
+    actor: str
+    created_at: Time
+    finished_at: Time | None
+    warning: str | None = Field(description="Set when the image's entrypoint may swallow commands; with the fix.")
+    message: str | None
+
+
+class VariableShape(Shape):
+    value: str | None
+    secret: bool
+
+
+class ProjectShape(Shape):
+    id: str
+    name: str
+    created_at: Time
+
+
+class EnvironmentShape(Shape):
+    id: str
+    project_id: str
+    path: str
+    created_at: Time
+
+
+class TokenShape(Shape):
+    id: str
+    name: str
+    admin: bool
+    created_at: Time
+
+
+class NewTokenShape(TokenShape):
+    token: str | None = Field(description="Shown this once; null when an Idempotency-Key repeats the request.")
+
+
+class NodeShape(Shape):
+    node: str
+    driver: str
+    engine: str
+    cpus: int
+    memory_bytes: int
+    slots: int
+    slots_taken: int
+    seen_at: Time
+
+
+class InstanceTypeShape(Shape):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    id: str
+    name: str
+    klass: Literal["service", "cron"] = Field(alias="class")
+    cpus: float
+    memory_bytes: int
+    price: str
+    usd_per_hour: Usd
+
+
+class InstanceTypes(Shape):
+    items: list[InstanceTypeShape]
+    next_cursor: None
+
+
+class Nodes(Shape):
+    items: list[NodeShape]
+    next_cursor: None
+
+
+class LogRecordShape(BaseModel):
+    """`text`, or `base64` instead when the bytes are no UTF-8."""
+
+    position: int = Field(description="Bytes of both streams up to the end of this record.")
+    stream: Literal["stdout", "stderr"]
+    time: Time
+    text: str | None = None
+    base64: str | None = None
+
+
+class LogPage(Shape):
+    items: list[LogRecordShape]
+    next_after: int = Field(description="`after` of the next page.")
+    ended: bool = Field(description="There will be nothing more.")
+
+
+class Health(Shape):
+    status: Literal["ok"]
