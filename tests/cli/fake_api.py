@@ -24,7 +24,7 @@ def a_run(**changes: Any) -> dict[str, Any]:
         "shell": None, "entrypoint": "keep", "image": "registry.test/shop/web:42", "digest": "sha256:" + "0" * 64,
         "instance_type": "plan-srv-006", "timeout_seconds": 3600, "node": "node-1", "queue_position": None,
         "waiting_for": None, "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00Z",
-        "finished_at": None, "duration_seconds": None, "cost_usd": "0.000000",
+        "finished_at": None, "duration_seconds": None, "cost_usd": "0.000000", "message": None,
         "log": {"stdout_bytes": 0, "stderr_bytes": 0, "missing_bytes": 0},
     }  # fmt: skip
     return run | changes
@@ -52,7 +52,6 @@ class Script:
     lose_answers: int = 0  # so many POSTs are carried out and their connection closed without an answer
     fail_with: tuple[int, str, str] | None = None  # status, code, detail of every POST of a run
     deploy: list[dict[str, Any]] = field(default_factory=list)  # the states a deploy goes through
-    warning: str | None = None
 
 
 class FakeApi:

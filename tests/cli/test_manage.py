@@ -15,7 +15,7 @@ from tests.cli.fake_api import RUN_ID, SERVICE_ID, FakeApi
 
 def a_deploy(status: str, **changes: object) -> dict[str, object]:
     deploy = {"id": "dep-0000000000000000000c", "service_id": SERVICE_ID, "image": "registry.test/shop/web:42"}
-    return deploy | {"digest": "sha256:" + "1" * 64, "status": status} | changes
+    return deploy | {"digest": "sha256:" + "1" * 64, "status": status, "message": None, "warning": None} | changes
 
 
 def test_variables_come_from_arguments_files_and_standard_input(cli: Cli, api: FakeApi, tmp_path: Path) -> None:

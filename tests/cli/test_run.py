@@ -137,6 +137,18 @@ def test_missing_bytes_are_told_on_stderr_with_their_number(cli: Cli, api: FakeA
     assert b"4321 bytes of the output are missing here" in done.stderr
 
 
+def test_bytes_missing_at_the_very_end_are_told_too(cli: Cli, api: FakeApi) -> None:
+    api.script.records = [("stdout", b"begin"), (None, b"x" * 100), ("stdout", b"middle")]
+    api.script.end["log"] = {"stdout_bytes": 1111, "stderr_bytes": 0, "missing_bytes": 1100}
+    api.script.ended.set()
+    done = cli.run(*_RUN)
+    assert done.stdout == b"beginmiddle"
+    assert [words for words in (b" 100 bytes", b" 1000 bytes") if words in done.stderr] == [
+        b" 100 bytes",
+        b" 1000 bytes",
+    ]
+
+
 def test_progress_goes_to_stderr_and_quiet_hides_it(cli: Cli, api: FakeApi) -> None:
     api.script.ended.set()
     talking = cli.run(*_RUN)

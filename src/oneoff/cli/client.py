@@ -50,6 +50,16 @@ class Client:
     def get(self, path: str, /, **query: Any) -> Answer:
         return self.call("GET", path, query=query)
 
+    def items(self, path: str, /, **query: Any) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page."""
+        cursor = None
+        while True:
+            page = self.get(path, limit=200, cursor=cursor, **query).value
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
     def call(
         self,
         method: str,

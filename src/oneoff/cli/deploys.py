@@ -43,7 +43,7 @@ def deploy(session: Session, /, path: str, image: str, quiet: bool, as_json: boo
         print_json(answer.text)
     warn_of(made)
     if made["status"] not in _SUCCESSFUL:
-        why = made.get("detail") or made.get("reason") or made["status"].replace("_", " ")
+        why = made["message"] or made["status"].replace("_", " ")
         raise CliError(f"{made['id']} did not become live: {why}. {_what_stays(service)}")
     if not as_json:
         click.echo(f"{made['id']} live: {made['image']} {made['digest'] or ''}".rstrip())

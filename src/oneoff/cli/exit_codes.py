@@ -33,18 +33,24 @@ def exit_code_of(run: Mapping[str, Any]) -> int:
 
 def describe_end(run: Mapping[str, Any]) -> str:
     """One line for people: `finished: exit code 0 in 3.2s`."""
-    took = run["duration_seconds"]
-    lasted = "" if took is None else f" in {took:.1f}s" if took < 60 else f" in {took // 60:.0f}m{took % 60:02.0f}s"
-    return f"{_END_WORDS.get(run['reason'], '{status}: {reason}').format(**run)}{lasted}"
+    reason, took, message = run["reason"], run["duration_seconds"], run["message"]
+    if message and reason in _BEGINNINGS:
+        return f"{_BEGINNINGS[reason]}: {message}"
+    words = _WORDS.get(reason, "{status}: {reason}").format(**run)
+    if took is None:
+        return words
+    return f"{words} in {took:.1f}s" if took < 60 else f"{words} in {took // 60:.0f}m{took % 60:02.0f}s"
 
 
-_END_WORDS = {
+# The server's message says what happened there; elsewhere the facts do.
+_BEGINNINGS = {"image_unavailable": "did not start", "start_failed": "did not start", "lost": "lost"}
+_WORDS = {
     "completed": "finished: exit code 0",
     "nonzero_exit": "finished: exit code {exit_code}",
     "killed": "killed by signal {signal}",
-    "oom_killed": "killed: out of memory (the limit of {instance_type}); ask for more with --instance-type",
-    "timed_out": "timed out after {timeout_seconds}s; ask for more with --timeout",
-    "image_unavailable": "did not start: its image {image} cannot be had",
+    "oom_killed": "ran out of the memory of {instance_type} (--instance-type gives it more) and was killed",
+    "timed_out": "went beyond its time limit of {timeout_seconds}s (--timeout gives it more) and was ended",
+    "image_unavailable": "did not start: image {image} cannot be had",
     "start_failed": "did not start",
     "lost": "lost: it started, and nobody can know how it ended",
     "canceled": "canceled",

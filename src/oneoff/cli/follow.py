@@ -30,6 +30,7 @@ class Follower:
         self._narrator = narrator
         self._told_status = ""
         self._noticed_at = float("-inf")
+        self._missing_told = 0
         self.position = 0
         self.end_body = ""  # the ended Run as the server wrote it
 
@@ -77,6 +78,7 @@ class Follower:
         elif event.name == "end":
             self.end_body = event.data.decode()
             run: Run = json.loads(event.data)
+            self._tell_missing(run["log"]["missing_bytes"] - self._missing_told)
             return run
         return None
 
@@ -84,16 +86,21 @@ class Follower:
         text = record.get("text")
         data = text.encode() if text is not None else base64.b64decode(record["base64"])
         begin = record["position"] - len(data)
-        if begin > self.position:
-            self._narrator.warn(
-                f"{self._run_id}: {begin - self.position} bytes of the output are missing here: "
-                "they were not kept (beyond the cap of a run's log, or while the disk was full)"
-            )
+        self._tell_missing(begin - self.position)
         # A record may reach back behind the position when the server cut its records anew.
         fresh = data[max(0, self.position - begin) :]
         if fresh:
             self._output.write(record["stream"], fresh)
         self.position = max(self.position, record["position"])
+
+    def _tell_missing(self, count: int) -> None:
+        if count <= 0:
+            return
+        self._missing_told += count
+        self._narrator.warn(
+            f"{self._run_id}: {count} bytes of the output are missing here: "
+            "they were not kept (beyond the cap of a run's log, or while the disk was full)"
+        )
 
     def _notice(self, problem: Exception) -> None:
         """Said once, not for every attempt of an outage."""

@@ -21,17 +21,16 @@ def project() -> None:
 @pass_session
 def list_projects(session: Session, as_json: bool) -> None:
     """List all projects; with --json as the API gives them, without their environments."""
-    answer = session.client.get("/projects", limit=100)
     if as_json:
-        print_json(answer.text)
+        print_json(session.client.get("/projects", limit=200).text)
         return
     environments: dict[str, list[str]] = {}
-    for each in session.client.get("/environments", limit=100).value["items"]:
+    for each in session.client.items("/environments"):
         owner, _, name = str(each["path"]).partition("/")
         environments.setdefault(owner, []).append(name)
     rows = [
         (p["id"], p["name"], ", ".join(sorted(environments.get(p["name"], []))), age(p["created_at"]))
-        for p in answer.value["items"]
+        for p in session.client.items("/projects")
     ]
     print_table(("ID", "PROJECT", "ENVIRONMENTS", "AGE"), rows, "no projects yet: creating a service makes one")
 

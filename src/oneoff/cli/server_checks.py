@@ -61,22 +61,21 @@ def check_skew(date_header: str, own_seconds: float) -> Finding:
 
 
 def _check_variables(client: Client) -> Iterator[Finding]:
-    seen: dict[str, dict[str, Any]] = {}
+    shared = {
+        each["path"]: client.get(f"/environments/{each['id']}/variables", reveal="true").value
+        for each in client.items("/environments")
+    }
     found = 0
-    for service in client.get("/services", limit=100).value["items"]:
+    for service in client.items("/services"):
         if service["networks"] == ["host"]:
             continue
-        place = str(service["path"]).rpartition("/")[0]
-        environment = service.get("environment_id")
-        if environment and environment not in seen:
-            seen[environment] = client.get(f"/environments/{environment}/variables", reveal="true").value
         own = client.get(f"/services/{service['id']}/variables", reveal="true").value
-        names = loopback_names({**seen.get(environment or "", {}), **own})
+        names = loopback_names({**shared.get(str(service["path"]).rpartition("/")[0], {}), **own})
         if names:
             found += 1
             yield warning(
                 "variables",
-                f"{service['path']}: {', '.join(names)} of {place} names 127.0.0.1 or localhost; {_LOOPBACK}",
+                f"{service['path']}: {', '.join(names)} names 127.0.0.1 or localhost; {_LOOPBACK}",
                 f"oneoff service update {service['path']} --network host, or write host.oneoff.internal instead",
             )
     if not found:

@@ -28,6 +28,11 @@ def _shared_options(command: Any) -> Any:
             metavar="NAME",
             help="Let runs keep CHOWN, DAC_OVERRIDE, FOWNER, SETUID or SETGID (entrypoints with gosu need them).",
         ),
+        click.option("--sandbox", metavar="NAME", help="Run in a sandboxed runtime: runsc, where the driver has it."),
+        click.option("--user", metavar="USER[:GROUP]", help="Instead of the image's USER."),
+        click.option(
+            "--read-only-root/--writable-root", default=None, help="Whether runs may write their root folder."
+        ),
         entrypoint_option,
         click.option(
             "--network",
@@ -59,7 +64,9 @@ def create(
     if credentials := read_credentials(registry_user, registry_password_stdin):
         body["registry"] = credentials
     answer = session.client.create("/services", body)
-    warn_of(answer.value)
+    if options.get("image"):
+        for first in session.client.get(f"/services/{answer.value['id']}/deploys", limit=1).value["items"]:
+            warn_of(first)
     if as_json:
         print_json(answer.text)
         return
@@ -71,13 +78,19 @@ def create(
 @service.command("update")
 @click.argument("path")
 @_shared_options
+@registry_options
 @json_option
 @pass_session
-def update(session: Session, /, path: str, as_json: bool, **options: Any) -> None:
+def update(
+    session: Session, /, path: str, registry_user: str | None, registry_password_stdin: bool, **options: Any
+) -> None:
     """Change what is given and nothing else. Going runs keep what they were made with."""
+    as_json = options.pop("as_json")
     changes = _given(options)
+    if credentials := read_credentials(registry_user, registry_password_stdin):
+        changes["registry"] = credentials
     if not changes:
-        raise click.UsageError("nothing to change: give --instance-type, --network, --entrypoint or --capability")
+        raise click.UsageError("nothing to change: give an option, for example --instance-type or --network")
     answer = session.client.call("PATCH", f"/services/{session.find_service(path)['id']}", body=changes)
     _print_service(answer, as_json)
 
@@ -152,10 +165,10 @@ def delete(session: Session, path: str, yes: bool) -> None:
     click.echo(f"{found['id']} {found['path']} deleted")
 
 
-def warn_of(thing: dict[str, Any]) -> None:
-    """Prints the `warning` of a Service or a Deploy, if the server gave one."""
-    if thing.get("warning"):
-        click.echo(f"warning: {thing['warning']}", err=True)
+def warn_of(deploy: dict[str, Any]) -> None:
+    """Prints the `warning` of a Deploy, if the server gave one."""
+    if deploy["warning"]:
+        click.echo(f"warning: {deploy['warning']}", err=True)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

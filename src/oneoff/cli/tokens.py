@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from oneoff.cli.problems import CliError
 from oneoff.cli.results import age, json_option, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 
@@ -26,8 +27,14 @@ def create(session: Session, name: str, admin: bool, as_json: bool) -> None:
     if as_json:
         print_json(answer.text)
         return
-    click.echo(f"{answer.value['id']} made; the token is not shown again:", err=True)
-    click.echo(answer.value["token"])
+    made = answer.value
+    if made["token"] is None:
+        raise CliError(
+            f"{made['id']} was made, but the connection was lost and its token with it: "
+            f"`oneoff token revoke {made['id']}`, then make another one"
+        )
+    click.echo(f"{made['id']} made; the token is not shown again:", err=True)
+    click.echo(made["token"])
 
 
 @token.command("list")
@@ -39,10 +46,8 @@ def list_tokens(session: Session, as_json: bool) -> None:
     if as_json:
         print_json(answer.text)
         return
-    rows = [
-        (t["id"], t["name"], _may(t), age(t["created_at"]), age(t.get("last_used_at"))) for t in answer.value["items"]
-    ]
-    print_table(("ID", "NAME", "MAY", "AGE", "LAST USED"), rows, "no tokens")
+    rows = [(t["id"], t["name"], _may(t), age(t["created_at"])) for t in answer.value["items"]]
+    print_table(("ID", "NAME", "MAY", "AGE"), rows, "no tokens")
 
 
 @token.command("revoke")

@@ -22,11 +22,13 @@ def env() -> None:
 @click.argument("path")
 @click.argument("assignments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--file", "files", multiple=True, metavar="FILE", help="A .env file; - is standard input.")
-@click.option("--secret", is_flag=True, help="Mask the values in logs and never show them.")
+@click.option(
+    "--secret/--no-secret", default=None, help="Mask the values in logs and never show them; by default as it was."
+)
 @json_option
 @pass_session
 def set_variables(
-    session: Session, /, path: str, assignments: tuple[str, ...], files: tuple[str, ...], **flags: bool
+    session: Session, /, path: str, assignments: tuple[str, ...], files: tuple[str, ...], **flags: Any
 ) -> None:
     """Set variables; others stay as they are. Values in a file, or on standard input, are seen by nobody in ps."""
     given: dict[str, str] = {}
@@ -35,7 +37,8 @@ def set_variables(
     given.update(read_assignments(assignments, from_own_environment=False))
     if not given:
         raise click.UsageError("nothing to set: give KEY=VALUE, --file .env, or --file - for standard input")
-    body = {name: {"value": value, "secret": flags["secret"]} for name, value in given.items()}
+    secret = {} if flags["secret"] is None else {"secret": flags["secret"]}
+    body = {name: {"value": value, **secret} for name, value in given.items()}
     answer = session.client.call("PATCH", _scope(session, path), body=body)
     _confirm(answer.text, flags["as_json"], f"set: {', '.join(given)}")
 
