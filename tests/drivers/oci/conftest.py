@@ -72,7 +72,7 @@ class Workbench:
         return out
 
     def run_folder(self, handle: Handle) -> Path:
-        return self.data_dir / "oci/runs" / handle.name
+        return self.data_dir / "oci/runs" / self.instance / handle.name
 
     def supervisor_pid(self, handle: Handle) -> int:
         return int((self.run_folder(handle) / "claim").read_text())
@@ -80,7 +80,7 @@ class Workbench:
     def traces(self) -> list[str]:
         """Everything of this instance that is on the machine beside its images."""
         found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/oneoff.{self.instance}.*")]
-        found += [str(path) for path in (self.data_dir / "oci/runs").iterdir()]
+        found += [str(path) for path in (self.data_dir / "oci/runs" / self.instance).iterdir()]
         for root in (Path("/run"), Path("/dev/shm")):
             found += [str(path) for path in root.glob(f"oneoff/{self.instance}/**/*") if path.is_file()]
         tag = netrules.to_tag(self.instance)

@@ -271,7 +271,7 @@ async def test_removing_a_running_container_ends_it(oci: Workbench) -> None:
 async def test_leftovers_without_a_folder_are_swept_by_the_next_server(oci: Workbench) -> None:
     handle = await oci.start("sleep", "1000")
     os.kill(oci.supervisor_pid(handle), signal.SIGKILL)
-    oci.run_folder(handle).rename(oci.data_dir / "oci/runs/.trash-x")
+    oci.run_folder(handle).rename(oci.run_folder(handle).with_name(".trash-x"))
     await oci.driver.close()
     oci.driver = OciDriver(oci.data_dir, oci.instance, "runc")
     await oci.driver.check()

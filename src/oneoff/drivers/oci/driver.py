@@ -1,18 +1,17 @@
 """The `oci` driver: runc or crun directly, no daemon. Made by the registry; the contract is in `oneoff.drivers.driver`.
 
-data_dir/oci/images   unpacked images            (image.py)
-data_dir/oci/runs     one folder per container   (folder.py)
+data_dir/oci/images   unpacked images (image.py)
+data_dir/oci/runs     by instance, one folder per container (folder.py)
 /run/oneoff/INSTANCE  tmpfs: bundles with their variables, namespaces and owners; gone after a reboot
 """
 
 from __future__ import annotations
 
 import asyncio
-import builtins
 import os
 import platform
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -71,6 +70,7 @@ class OciDriver:
         self._instance = instance
         self._runtime = runtime
         self._home = data_dir.resolve() / "oci"
+        self._runs = self._home / "runs" / instance
         self._site: Site | None = None
         self._opening: asyncio.Task[Site] | None = None
         self._owner = Owner(self._state)
@@ -150,10 +150,9 @@ class OciDriver:
         return to_exit(facts)
 
     async def stop(self, handle: Handle, grace_seconds: float) -> None:
-        run = self._known(handle)
         await self._supervision.stop(self._folder(handle), handle.engine_id, grace_seconds)
         if state_of(self._folder(handle), handle.engine_id) is ContainerState.UNKNOWN:
-            await asyncio.to_thread(cgroup.kill, run["cgroups"])
+            await asyncio.to_thread(cgroup.kill, self._known(handle)["cgroups"])
 
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
         folder = self._folder(handle)
@@ -179,15 +178,17 @@ class OciDriver:
         return state_of(self._folder(handle), handle.engine_id)
 
     async def find(self, name: str) -> Handle | None:
-        run = read_json(str(self._home / "runs" / name), RUN)
+        run = read_json(str(self._runs / name), RUN)
         return None if run is None else self._to_handle(run)
 
-    async def list(self) -> builtins.list[Handle]:
+    async def list(self) -> Sequence[Handle]:
         await self._open()
-        return [self._to_handle(run) for run in await asyncio.to_thread(remains.runs, self._home / "runs")]
+        return [self._to_handle(run) for run in await asyncio.to_thread(remains.runs, self._runs)]
 
-    async def drop_images(self, keep: frozenset[str], budget_bytes: int) -> builtins.list[str]:
-        used = {run["digest"] for run in await asyncio.to_thread(remains.runs, self._home / "runs")}
+    async def drop_images(self, keep: frozenset[str], budget_bytes: int) -> Sequence[str]:
+        # Several instances may share the folder, and with it the images.
+        homes = list((self._home / "runs").iterdir())
+        used = {run["digest"] for home in homes for run in await asyncio.to_thread(remains.runs, home)}
         return await self._images.drop(keep | used, budget_bytes)
 
     async def close(self) -> None:
@@ -218,7 +219,7 @@ class OciDriver:
         return run
 
     def _folder(self, handle: Handle) -> str:
-        return f"{self._home}/runs/{handle.name}"
+        return f"{self._runs}/{handle.name}"
 
     def _to_handle(self, run: dict[str, Any]) -> Handle:
         return Handle(self.name, run["node"], run["name"], run["engine_id"], run["run_id"])
@@ -227,7 +228,7 @@ class OciDriver:
         return runtime.make_state_folder(self._instance)
 
     def _used_networks(self) -> set[str]:
-        return {run["network"] for run in remains.runs(self._home / "runs") if run["network"]}
+        return {run["network"] for run in remains.runs(self._runs) if run["network"]}
 
     async def _open(self) -> Site:
         """Look at the machine once, and tidy up after a crash."""
@@ -242,13 +243,13 @@ class OciDriver:
         if set(str(self._home)) & set(":,\\"):
             raise DriverUnavailable(f"{self._home} cannot hold layers: choose a data folder without ':', ',' and '\\'")
         self._owner.announce()
-        for name in ("images", "runs"):
-            (self._home / name).mkdir(parents=True, mode=0o700, exist_ok=True)
+        for folder in (self._home / "images", self._home / "runs", self._runs):
+            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         state = self._state()
         self._site = Site(
             instance=self._instance,
             node=f"{runtime.machine_id()}/{self._instance}",
-            runs=self._home / "runs",
+            runs=self._runs,
             state=state,
             owner_id=self._owner.id,
             programs=programs,

@@ -2,13 +2,13 @@
 
 Used by the driver and by the supervisor, so standard library only.
 
-runs/NAME/run.json          what the supervisor and a later server need; no variables
-         claim              made exclusively and locked for life by the supervisor, before it calls the runtime
-         control            FIFO: `stop SECONDS` or `deadline EPOCH`
-         started.json       the runtime has started the command
-         start-failed.json  it could not; holds its words
-         exit.json          facts of the end
-         upper, work        the writable layer
+run.json           what the supervisor and a later server need; no variables
+claim              made exclusively and locked for life by the supervisor, before it calls the runtime
+control            FIFO: `stop SECONDS` or `deadline EPOCH`
+started.json       the runtime has started the command
+start-failed.json  it could not; holds its words
+exit.json          facts of the end
+upper, work        the writable layer
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ async def follow(
             ended = has_ended()
             records = reader.read()
             for record in records:
-                if (chunk := _to_chunk(record, position)) is not None:
+                chunk, position = _to_chunk(record, position)
+                if chunk is not None:
                     yield chunk
             if records:
                 pause = _SHORTEST_SECONDS
@@ -38,11 +39,13 @@ async def follow(
             pause = min(pause * 1.5, _LONGEST_SECONDS)
 
 
-def _to_chunk(record: LogRecord, position: LogPosition) -> LogChunk | None:
-    """The part of the record that is not kept yet."""
-    total, kept = (record.stdout, position.stdout) if record.stream == "stdout" else (record.stderr, position.stderr)
-    if total <= kept:
-        return None
-    fresh = min(len(record.data), total - kept)
-    data = record.data[len(record.data) - fresh :]
-    return LogChunk(record.position, record.stream, datetime.fromtimestamp(record.time_us / 1e6, UTC), data)
+def _to_chunk(record: LogRecord, kept: LogPosition) -> tuple[LogChunk | None, LogPosition]:
+    """The part of the record that is not kept yet, and how much is kept with it. Missing bytes count as kept."""
+    now = LogPosition(max(kept.stdout, record.stdout), max(kept.stderr, record.stderr))
+    fresh = now.stdout - kept.stdout if record.stream == "stdout" else now.stderr - kept.stderr
+    if not fresh:
+        return None, now
+    data = record.data[-fresh:] if fresh < len(record.data) else record.data
+    return LogChunk(
+        now.stdout + now.stderr, record.stream, datetime.fromtimestamp(record.time_us / 1e6, UTC), data
+    ), now

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import posixpath
 import stat
 import struct
 from dataclasses import dataclass
@@ -81,13 +82,12 @@ def find_user(root: Path, text: str) -> User:
 def check_command(root: Path, argv0: str, search_path: str, working_dir: str, user: User) -> None:
     """Raises CommandNotFound or CommandNotExecutable as the kernel and execvp(3) would find out later."""
     if "/" in argv0:
-        path = argv0 if argv0.startswith("/") else f"{working_dir or '/'}/{argv0}"
-        _check_file(root, argv0, path, user)
+        _check_file(root, argv0, _absolute(root, argv0, working_dir), user)
         return
     refusal: CommandNotExecutable | None = None
     for folder in search_path.split(":"):
         try:
-            _check_file(root, argv0, f"{folder or working_dir or '/'}/{argv0}", user)
+            _check_file(root, argv0, _absolute(root, f"{folder or '.'}/{argv0}", working_dir), user)
         except CommandNotFound as problem:
             if "interpreter" in str(problem):
                 raise
@@ -97,6 +97,14 @@ def check_command(root: Path, argv0: str, search_path: str, working_dir: str, us
         else:
             return
     raise refusal or CommandNotFound(argv0, f"none of PATH has it ({search_path})")
+
+
+def _absolute(root: Path, path: str, working_dir: str) -> str:
+    """`path` as seen from the working folder, which is made at the start where the image has none."""
+    if path.startswith("/"):
+        return path
+    joined = f"{working_dir or '/'}/{path}"
+    return joined if resolve_inside(root, working_dir) else posixpath.normpath(joined)
 
 
 def _check_file(root: Path, argv0: str, path: str, user: User) -> None:
