@@ -9,10 +9,12 @@ import secrets
 from pathlib import Path
 
 from oneoff.core.clock import Clock
+from oneoff.core.ids import CHANCE_BYTES, make_id
 from oneoff.errors import InvalidBody, LastAdminToken, NotAllowed, NotAuthenticated
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.store import idempotency, tokens
+from oneoff.store.database import Database
 from oneoff.store.dialect import Connection
 from oneoff.store.idempotency import Idempotency
 from oneoff.store.tokens import Token as Token
@@ -101,17 +103,18 @@ def check_admin(caller: Token, what: str) -> None:
         raise NotAllowed(what)
 
 
-async def ensure_admin_token(context: Context, path: Path) -> bool:
+async def ensure_admin_token(database: Database, workspace_id: str, clock: Clock, path: Path) -> bool:
     """At first start: an admin token, readable by the server's user in `path`. True when it was made now.
 
     The file is written before the store knows the token: a crash between the two is mended by the next start.
     """
-    workspace = context.workspace_id
-    if await context.database.read(lambda c: tokens.count_admin_tokens(c, workspace)):
+    if await database.read(lambda c: tokens.count_admin_tokens(c, workspace_id)):
         return False
     text = _read_or_make(path)
-    token = Token(context.new_id("token"), workspace, "admin", hash_token(text), True, context.clock.now())
-    return await context.database.run(lambda c: tokens.save_new(c, token))
+    now = clock.now()
+    token_id = make_id("token", now, os.urandom(CHANCE_BYTES))
+    token = Token(token_id, workspace_id, "admin", hash_token(text), True, now)
+    return await database.run(lambda c: tokens.save_new(c, token))
 
 
 def make_token_text() -> str:
