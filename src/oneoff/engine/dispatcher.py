@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 _LOOK_AGAIN_SECONDS = 2.0
 _PULLS_AT_ONCE = 4
+_PULLS_AFTER_SECONDS = 0.25  # an image that is not ready after so long is not here: others need not wait for it
 _RETRY_PREPARE_SECONDS = 2.0
 
 
@@ -38,7 +39,7 @@ class Dispatcher:
         self._executor = executor
         self._tasks: set[asyncio.Task[None]] = set()
         self._going: dict[str, str] = {}  # run id -> service id, of every run that holds a slot
-        self._preparing: set[str] = set()
+        self._preparing: dict[str, float] = {}  # run id -> since when, by the monotonic clock
         self._prepared: dict[str, PreparedImage] = {}
         self._pulls = asyncio.Semaphore(_PULLS_AT_ONCE)
 
@@ -59,13 +60,21 @@ class Dispatcher:
         for service_id in self._going.values():
             counts[service_id] = counts.get(service_id, 0) + 1
         candidates = in_order(waiting, counts, self._context.clock.now())
+        for run in candidates[: self._context.settings.slots]:
+            self._prepare(run)
+        return self._give_slots(candidates, free)
+
+    def _give_slots(self, candidates: list[Waiting], free: int) -> float:
+        """In order. A run whose image is being pulled is passed over; one that is nearly ready is waited for."""
+        now = self._context.clock.monotonic()
         for run in candidates:
-            if run.run_id in self._prepared and free > 0:
+            if free <= 0:
+                break
+            if run.run_id in self._prepared:
                 free -= 1
                 self._execute(run, self._prepared.pop(run.run_id))
-        for run in candidates[: self._context.settings.slots]:
-            if run.run_id not in self._going and run.run_id not in self._prepared:
-                self._prepare(run)
+            elif now - self._preparing.get(run.run_id, -_PULLS_AFTER_SECONDS) < _PULLS_AFTER_SECONDS:
+                return _PULLS_AFTER_SECONDS
         return _LOOK_AGAIN_SECONDS
 
     def resume(self, run: Run) -> None:
@@ -96,8 +105,9 @@ class Dispatcher:
             self._context.signals.slot_freed()
 
     def _prepare(self, run: Waiting) -> None:
-        if run.run_id not in self._preparing:
-            self._preparing.add(run.run_id)
+        known = (self._going, self._prepared, self._preparing)
+        if not any(run.run_id in each for each in known):
+            self._preparing[run.run_id] = self._context.clock.monotonic()
             self._spawn(self._make_local(run.run_id))
 
     async def _make_local(self, run_id: str) -> None:
@@ -121,7 +131,7 @@ class Dispatcher:
         except DriverError as problem:
             await self._fail(run_id, str(problem))
         finally:
-            self._preparing.discard(run_id)
+            del self._preparing[run_id]
             context.signals.dispatch.set()
 
     async def _fail(self, run_id: str, message: str) -> None:
