@@ -1,0 +1,98 @@
+"""A Context as a server has it: a real database of either kind, the fake driver, the real clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from oneoff.core.outcome import Outcome
+from oneoff.core.run import Reason, RunStatus
+from oneoff.core.service import ServiceType
+from oneoff.drivers.fake import FakeDriver, FakeEngine
+from oneoff.engine.context import Context
+from oneoff.engine.loop import SystemClock
+from oneoff.engine.signals import Signals
+from oneoff.logs.folder import LogEnd, log_folder, write_end
+from oneoff.logs.writer import LogWriter
+from oneoff.operations.installation import set_up
+from oneoff.operations.services import NewService, Service, create_service
+from oneoff.sealing import Sealer
+from oneoff.settings import Settings
+from oneoff.store import runs
+from oneoff.store.database import open_database
+from oneoff.store.runs import End, Placement
+from oneoff.store.schema import upgrade
+
+IMAGE = "registry.example.com/shop/web:42"
+NEXT_IMAGE = "registry.example.com/shop/web:43"
+DIGEST = "sha256:" + "a" * 64
+NEXT_DIGEST = "sha256:" + "b" * 64
+LEASE = "this-server"
+
+
+@dataclass
+class Home:
+    """What a test works with. `close` ends it."""
+
+    context: Context
+    engine: FakeEngine
+    folder: Path
+
+    @property
+    def admin_token(self) -> str:
+        return (self.folder / "admin-token").read_text().strip()
+
+    async def add_service(self, path: str = "shop/production/web", image: str | None = IMAGE) -> Service:
+        return await create_service(self.context, NewService(path, ServiceType.WEB_SERVICE, image, None), "tester")
+
+    def write_log(self, run_id: str, *pieces: tuple[str, bytes], ended: bool = False) -> None:
+        """Append to a run's log as the engine does."""
+        folder = log_folder(self.context.settings.logs_dir, run_id)
+        writer = LogWriter(folder, self.context.settings.log_cap_bytes)
+        for stream, data in pieces:
+            writer.append(stream, 1_700_000_000_000_000, data)
+        writer.close()
+        if ended:
+            write_end(folder, LogEnd(writer.stdout_bytes, writer.stderr_bytes, 0))
+
+    async def start(self, run_id: str) -> None:
+        """queued -> running, as the engine writes it."""
+        now, node = self.context.clock.now(), self.context.facts.node
+        placement = Placement(node, "fake", f"oneoff-{run_id}", LEASE)
+        assert await self.context.database.run(lambda c: runs.start_if_queued(c, run_id, placement, now))
+        assert await self.context.database.run(lambda c: runs.run_if_leased(c, run_id, LEASE, now))
+        self.context.signals.run_changed(run_id)
+
+    async def finish(self, run_id: str) -> None:
+        """running -> succeeded, as the engine writes it."""
+        end = End(Outcome(RunStatus.SUCCEEDED, Reason.COMPLETED, 0), self.context.clock.now())
+        assert await self.context.database.run(lambda c: runs.end_if_leased(c, run_id, LEASE, end))
+        self.context.signals.run_changed(run_id)
+
+    def close(self) -> None:
+        self.context.database.close()
+
+
+async def open_home(folder: Path, database_url: str | None = None) -> Home:
+    settings = Settings(data_dir=folder, database_url=database_url, disk_reserve_bytes=0)
+    database = open_database(settings.store_url)
+    await database.run(upgrade)
+    sealer, clock = Sealer(b"k" * 32), SystemClock()
+    installed = await set_up(database, sealer, clock, folder)
+    engine = FakeEngine()
+    engine.add_image(IMAGE, DIGEST)
+    engine.add_image(NEXT_IMAGE, NEXT_DIGEST)
+    driver = FakeDriver(installed.instance, engine)
+    context = Context(
+        settings=settings,
+        database=database,
+        driver=driver,
+        facts=await driver.check(),
+        sealer=sealer,
+        clock=clock,
+        signals=Signals(),
+        instance=installed.instance,
+        workspace_id=installed.workspace_id,
+        lease=LEASE,
+    )
+    return Home(context, engine, folder)

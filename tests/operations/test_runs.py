@@ -1,0 +1,213 @@
+"""What happens when a run is asked for, looked at and canceled."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from datetime import timedelta
+
+import pytest
+
+from oneoff.core.command import Command
+from oneoff.core.run import Reason, Run, RunStatus, Trigger
+from oneoff.engine.spec import variables_place
+from oneoff.errors import (
+    DiskFull,
+    IdempotencyKeyReused,
+    InstanceTypeTooLarge,
+    InvalidVariables,
+    NoLiveImage,
+    NotFound,
+    TimeLimitTooLong,
+    UnknownInstanceType,
+)
+from oneoff.operations import deploys, room, runs, services, variables
+from oneoff.operations.runs import RunRequest
+from oneoff.operations.variables import VariableChange
+from oneoff.store import runs as run_rows
+from oneoff.store.idempotency import Idempotency
+from oneoff.store.runs import RunFilter
+from tests.operations.home import DIGEST, NEXT_DIGEST, NEXT_IMAGE, Home
+
+pytestmark = pytest.mark.anyio
+TRUE = RunRequest(Command(("true",)))
+
+
+async def accept(home: Home, service_id: str, request: RunRequest = TRUE, key: Idempotency | None = None) -> Run:
+    return await runs.accept_run(home.context, service_id, request, "tester", Trigger.API, key)
+
+
+async def opened(home: Home, run_id: str) -> dict[str, object]:
+    box = await home.context.database.read(lambda c: run_rows.fetch_sealed_variables(c, run_id))
+    found: dict[str, object] = json.loads(home.context.sealer.open(box, variables_place(run_id)))
+    return found
+
+
+async def test_an_accepted_run_is_queued_with_the_live_image_and_the_dispatcher_is_woken(home: Home) -> None:
+    service = await home.add_service()
+    run = await accept(home, service.id)
+    assert (run.status, run.digest, run.timeout_seconds) == (RunStatus.QUEUED, DIGEST, 30 * 86_400)
+    assert run.instance_type == "plan-srv-006"
+    assert home.context.signals.dispatch.is_set()
+    assert await runs.get_run(home.context, run.id) == run
+
+
+async def test_a_run_keeps_its_image_when_another_is_deployed(home: Home) -> None:
+    service = await home.add_service()
+    before = await accept(home, service.id)
+    await deploys.create_deploy(home.context, service.id, NEXT_IMAGE, "tester")
+    after = await accept(home, service.id)
+    assert (await runs.get_run(home.context, before.id)).digest == DIGEST
+    assert after.digest == NEXT_DIGEST
+
+
+async def test_a_run_gets_environment_service_and_own_variables_in_that_order(home: Home) -> None:
+    service = await home.add_service()
+    own = {name: VariableChange(value) for name, value in {"A": "env", "B": "env", "C": "env"}.items()}
+    await variables.replace_variables(home.context, service.environment_id, own)
+    await variables.replace_variables(
+        home.context, service.id, {"B": VariableChange("service", True), "C": VariableChange("service", True)}
+    )
+    run = await accept(home, service.id, RunRequest(Command(("true",)), {"C": VariableChange("run")}))
+    assert await opened(home, run.id) == {
+        "variables": {"A": "env", "B": "service", "C": "run"},
+        "secret": ["B", "C"],
+    }
+
+
+async def test_variables_lie_sealed_in_the_store(home: Home) -> None:
+    service = await home.add_service()
+    run = await accept(home, service.id, RunRequest(Command(("true",)), {"A": VariableChange("visible-value")}))
+    box = await home.context.database.read(lambda c: run_rows.fetch_sealed_variables(c, run.id))
+    assert b"visible-value" not in box
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (RunRequest(Command(("true",)), timeout_seconds=30 * 86_400 + 1), TimeLimitTooLong),
+        (RunRequest(Command(("true",)), instance_type="plan-crn-003"), UnknownInstanceType),
+        (RunRequest(Command(("true",)), {"ONEOFF_X": VariableChange("1")}), InvalidVariables),
+        (RunRequest(Command(("true",)), {"A": VariableChange("x" * 131_070)}), InvalidVariables),
+        (RunRequest(Command(("true",)), {f"A{n}": VariableChange("x" * 100_000) for n in range(11)}), InvalidVariables),
+        (RunRequest(Command(("true",)), {"A": VariableChange()}), InvalidVariables),
+    ],
+)
+async def test_what_breaks_a_rule_is_refused_and_leaves_nothing(
+    home: Home, request_: RunRequest, error: type[Exception]
+) -> None:
+    service = await home.add_service()
+    with pytest.raises(error):
+        await accept(home, service.id, request_)
+    assert await runs.list_runs(home.context, RunFilter(), 10, None) == []
+
+
+async def test_an_instance_type_the_node_cannot_hold_is_refused_with_those_that_fit(home: Home) -> None:
+    service = await home.add_service()
+    home.context = dataclasses.replace(
+        home.context, facts=dataclasses.replace(home.context.facts, cpus=2, memory_bytes=3 << 30)
+    )
+    with pytest.raises(InstanceTypeTooLarge, match=r"Types that fit: plan-srv-006, plan-srv-008$"):
+        await accept(home, service.id, RunRequest(Command(("true",)), instance_type="plan-srv-010"))
+
+
+async def test_a_service_without_a_live_image_says_how_to_get_one(home: Home) -> None:
+    service = await home.add_service(image=None)
+    with pytest.raises(NoLiveImage, match="oneoff deploy shop/production/web"):
+        await accept(home, service.id)
+
+
+@pytest.mark.parametrize("service_id", ["srv-00000000000000000000", "nothing", "\0", "run-00000000000000000000"])
+async def test_an_unknown_service_is_not_found(home: Home, service_id: str) -> None:
+    with pytest.raises(NotFound):
+        await accept(home, service_id)
+
+
+async def test_a_full_disk_refuses_runs_and_says_what_helps(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = await home.add_service()
+    room._seen.clear()
+    home.context = dataclasses.replace(
+        home.context, settings=dataclasses.replace(home.context.settings, disk_reserve_bytes=1 << 60)
+    )
+    with pytest.raises(DiskFull, match="Free some space"):
+        await accept(home, service.id)
+    room._seen.clear()
+
+
+async def test_the_same_idempotency_key_and_request_give_the_same_run(home: Home) -> None:
+    service = await home.add_service()
+    key = Idempotency("tok-1", "k", "same")
+    made = await asyncio.gather(*(accept(home, service.id, key=key) for _ in range(8)))
+    assert len({run.id for run in made}) == 1
+    assert len(await runs.list_runs(home.context, RunFilter(), 10, None)) == 1
+
+
+async def test_the_same_key_for_another_request_is_refused(home: Home) -> None:
+    service = await home.add_service()
+    await accept(home, service.id, key=Idempotency("tok-1", "k", "one"))
+    with pytest.raises(IdempotencyKeyReused):
+        await accept(home, service.id, key=Idempotency("tok-1", "k", "two"))
+    await accept(home, service.id, key=Idempotency("tok-2", "k", "two"))
+
+
+async def test_a_refused_run_does_not_use_up_its_key(home: Home) -> None:
+    service = await home.add_service(image=None)
+    key = Idempotency("tok-1", "k", "same")
+    with pytest.raises(NoLiveImage):
+        await accept(home, service.id, key=key)
+    await deploys.create_deploy(home.context, service.id, NEXT_IMAGE, "tester")
+    assert (await accept(home, service.id, key=key)).digest == NEXT_DIGEST
+
+
+async def test_canceling_a_queued_run_ends_it_at_once(home: Home) -> None:
+    service = await home.add_service()
+    run = await accept(home, service.id)
+    ended = await runs.cancel_run(home.context, run.id, "somebody")
+    assert (ended.status, ended.reason) == (RunStatus.CANCELED, Reason.CANCELED)
+    assert "somebody" in (ended.message or "")
+
+
+async def test_canceling_a_going_run_asks_for_its_end_and_tells_its_watchers(home: Home) -> None:
+    service = await home.add_service()
+    run = await accept(home, service.id)
+    await home.start(run.id)
+    with home.context.signals.watch(run.id) as changed:
+        asked = await runs.cancel_run(home.context, run.id, "somebody")
+        assert changed.is_set()
+    assert (asked.status, asked.stop_kind, asked.stop_actor) == (RunStatus.RUNNING, "cancel", "somebody")
+
+
+async def test_canceling_an_ended_run_leaves_it_unchanged(home: Home) -> None:
+    service = await home.add_service()
+    run = await accept(home, service.id)
+    await home.start(run.id)
+    await home.finish(run.id)
+    before = await runs.get_run(home.context, run.id)
+    assert await runs.cancel_run(home.context, run.id, "somebody") == before
+
+
+async def test_a_queued_run_tells_its_place_and_what_it_waits_for(home: Home) -> None:
+    service = await home.add_service()
+    first, second = await accept(home, service.id), await accept(home, service.id)
+    assert (await runs.view_run(home.context, first.id)).queue_position == 1
+    view = await runs.view_run(home.context, second.id)
+    assert (view.queue_position, view.waiting_for) == (2, "its start (0 of 16 slots taken)")
+    await home.start(first.id)
+    assert (await runs.view_run(home.context, first.id)).queue_position is None
+    assert (await runs.view_run(home.context, second.id)).queue_position == 1
+
+
+async def test_runs_of_a_deleted_service_stay_listed_by_its_id(home: Home) -> None:
+    service = await home.add_service()
+    run = await accept(home, service.id)
+    await runs.cancel_run(home.context, run.id, "tester")
+    await services.delete_service(home.context, service.id)
+    wanted = RunFilter(service_id=await runs.find_service_id(home.context, service.id))
+    assert [each.id for each in await runs.list_runs(home.context, wanted, 10, None)] == [run.id]
+
+
+async def test_created_at_is_the_moment_of_acceptance(home: Home) -> None:
+    service = await home.add_service()
+    run = await accept(home, service.id)
+    assert abs(home.context.clock.now() - run.created_at) < timedelta(seconds=10)
