@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,8 @@ import uvloop
 
 from oneoff import __version__
 from oneoff.api.app import create_app
-from oneoff.drivers.driver import Driver
-from oneoff.drivers.registry import open_driver
+from oneoff.drivers.driver import Driver, NodeFacts
+from oneoff.drivers.registry import DriverChoice, open_driver
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
@@ -42,12 +42,15 @@ log = structlog.get_logger()
 _STREAMS_END_SECONDS = 2  # then connections that are still open are closed
 
 
+OpenDriver = Callable[[DriverChoice], Awaitable[tuple[Driver, NodeFacts]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a server is made of, where a test puts something in between."""
 
     open_database: Callable[[str], Database] = open_database
-    open_driver: Callable[[Settings, str], Driver] = open_driver
+    open_driver: OpenDriver = open_driver
 
 
 def serve(settings: Settings, parts: Parts | None = None) -> int:
@@ -94,13 +97,17 @@ class _Server:
         installed: Installation = await set_up(database, sealer, clock, settings.data_dir)
         # Two servers of one installation on one machine would both drive its containers.
         stack.callback(os.close, lock(runtime_dir() / f"{installed.instance}.lock", "this installation"))
-        driver = self._parts.open_driver(settings, installed.instance)
+        driver, facts = await self._parts.open_driver(
+            DriverChoice(
+                settings.driver, installed.instance, settings.data_dir, settings.docker_host, settings.oci_runtime
+            )
+        )
         stack.push_async_callback(driver.close)
         return Context(
             settings=settings,
             database=database,
             driver=driver,
-            facts=await driver.check(),
+            facts=facts,
             sealer=sealer,
             clock=clock,
             signals=self._signals,

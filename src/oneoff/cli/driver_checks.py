@@ -74,10 +74,10 @@ def _of_facts(name: str, facts: NodeFacts) -> Iterator[Finding]:
 
 async def _ask(name: str) -> NodeFacts:
     """In a folder of its own: a server that runs here with the same driver is not touched."""
-    from oneoff.drivers.registry import make_driver
+    from oneoff.drivers.registry import DriverChoice, make_driver
 
     with tempfile.TemporaryDirectory(prefix="oneoff-doctor-") as scratch:
-        driver = make_driver(name, "doctor", Path(scratch))
+        driver = make_driver(name, DriverChoice(name, "doctor", Path(scratch)))
         try:
             return await driver.check()
         finally:
