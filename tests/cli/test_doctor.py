@@ -21,6 +21,7 @@ from oneoff.cli.machine_checks import (
     check_sqlite,
 )
 from oneoff.cli.server_checks import check_skew, loopback_names
+from oneoff.settings import Settings
 from tests.cli.conftest import Cli
 
 _V1_LISTING = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t2\t1\t1\nmemory\t3\t1\t{memory}\npids\t4\t1\t1\n"
@@ -48,9 +49,8 @@ def test_its_lines_say_level_check_and_mend(lonely_cli: Cli) -> None:
 
 
 @pytest.mark.anyio
-async def test_no_driver_at_all_is_a_problem_with_its_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    [finding] = await check_drivers(("docker",))
+async def test_no_driver_at_all_is_a_problem_with_its_mend(tmp_path: Path) -> None:
+    [finding] = await check_drivers(Settings(driver="docker", docker_host=f"unix://{tmp_path}/none.sock"))
     assert (finding.level, finding.check) == ("problem", "driver docker")
     assert "systemctl start docker" in finding.mend
 

@@ -53,8 +53,7 @@ def _examine(session: Session, data_dir: str | None, driver: str | None) -> Iter
     yield machine_checks.check_overlay(settings.data_dir)
     yield from machine_checks.check_permissions(settings.data_dir)
     yield driver_checks.check_programs()
-    wanted = ("docker", "oci") if settings.driver == "auto" else (settings.driver,)
-    yield from asyncio.run(driver_checks.check_drivers(wanted))
+    yield from asyncio.run(driver_checks.check_drivers(settings))
     yield from server_checks.check_server(session)
 
 

@@ -13,6 +13,7 @@ from oneoff.cli.findings import Finding, ok, problem, warning
 from oneoff.core.limits import format_bytes
 from oneoff.drivers.driver import NodeFacts
 from oneoff.errors import DriverError
+from oneoff.settings import Settings
 
 _SECCOMP = Path("/usr/share/containers/seccomp.json")
 # What the oci driver takes: any one program of a row will do. The package is Debian's.
@@ -45,13 +46,14 @@ def check_programs() -> Finding:
     return ok("programs", ", ".join([*found, str(_SECCOMP)]))
 
 
-async def check_drivers(names: tuple[str, ...]) -> list[Finding]:
-    """One of `names` must work. The others are told, but are no problem then."""
+async def check_drivers(settings: Settings) -> list[Finding]:
+    """One of the drivers that may be taken must work. The others are told, but are no problem then."""
+    names = ("docker", "oci") if settings.driver == "auto" else (settings.driver,)
     facts: dict[str, NodeFacts] = {}
     refused: dict[str, str] = {}
     for name in names:
         try:
-            facts[name] = await _ask(name)
+            facts[name] = await _ask(name, settings)
         except DriverError as refusal:
             refused[name] = str(refusal)
     findings = [each for name, one in facts.items() for each in _of_facts(name, one)]
@@ -72,12 +74,13 @@ def _of_facts(name: str, facts: NodeFacts) -> Iterator[Finding]:
         yield warning(f"driver {name}", says, mend)
 
 
-async def _ask(name: str) -> NodeFacts:
+async def _ask(name: str, settings: Settings) -> NodeFacts:
     """In a folder of its own: a server that runs here with the same driver is not touched."""
     from oneoff.drivers.registry import DriverChoice, make_driver
 
     with tempfile.TemporaryDirectory(prefix="oneoff-doctor-") as scratch:
-        driver = make_driver(name, DriverChoice(name, "doctor", Path(scratch)))
+        choice = DriverChoice(name, "doctor", Path(scratch), settings.docker_host, settings.oci_runtime)
+        driver = make_driver(name, choice)
         try:
             return await driver.check()
         finally:
@@ -91,5 +94,5 @@ def _with_version(name: str) -> str:
         except (OSError, subprocess.SubprocessError):
             continue
         if found := re.search(r"\d+\.\d+[0-9A-Za-z.+~-]*", done.stdout + done.stderr):
-            return f"{name} {found[0].rstrip('.,').removeprefix('iproute2-')}"
+            return f"{name} {found[0].rstrip('.,')}"
     return name

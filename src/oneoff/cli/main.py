@@ -110,7 +110,7 @@ def _invoke(session: Session, arguments: Sequence[str] | None) -> int:
         problem.show()
         return USAGE
     except click.Abort:
-        print("canceled", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     except Interrupted as leaving:
         return leaving.exit_code
@@ -123,6 +123,11 @@ def _invoke(session: Session, arguments: Sequence[str] | None) -> int:
         if session.debug:
             raise
         _print_error(problem)
+        return session.failure_code
+    except Exception as problem:  # a defect of ours: told in one line all the same, as a script may read it
+        if session.debug or session.is_server:
+            raise
+        print(f"error: unexpected {type(problem).__name__}: {problem}; --debug shows where", file=sys.stderr)
         return session.failure_code
 
 

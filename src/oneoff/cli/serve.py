@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from oneoff.cli.session import Session, pass_session
+
 
 @click.command(short_help="Run the server.")
 @click.option(
@@ -21,9 +23,11 @@ import click
 @click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file; /etc/oneoff/config.toml by default."
 )
-def serve(config: Path | None, **overrides: str | None) -> int:
+@pass_session
+def serve(session: Session, /, config: Path | None, **overrides: str | None) -> int:
     """Run the server in the foreground. TERM ends it and leaves running containers running; the next start takes them
     up again. Ready when /readyz answers 200. Every other setting is in docs/settings.md."""
+    session.is_server = True
     from oneoff.server import serve as serve_until_signal
     from oneoff.settings import load_settings
 

@@ -22,12 +22,14 @@ _SERVICE_ID = re.compile(r"(?:srv|crn)-[0-9a-z]{20}")
 
 @dataclass
 class Session:
-    """`failure_code` is the exit code of an error that is not the command's; commands that follow a run change it."""
+    """`failure_code` is the exit code of an error that is not the command's; commands that follow a run change it.
+    `is_server` keeps the traceback of a defect: a server's last words are read later, by somebody else."""
 
     url: str | None = None
     token_file: Path | None = None
     debug: bool = False
     failure_code: int = API_REFUSED
+    is_server: bool = False
 
     @cached_property
     def target(self) -> Target:
