@@ -17,8 +17,11 @@ from oneoff.core.image import ImageConfig, Transport, parse_image_ref
 from oneoff.drivers.driver import Capabilities, ContainerSpec, ContainerState, Handle, PreparedImage
 from oneoff.errors import DriverError, EngineUnavailable
 
-_NOTES = {"inside": "the fake runs no real processes", "sandboxes": "the fake runs no real processes"}
-_CAPABILITIES = Capabilities(limits=False, notes={**_NOTES, "limits": "the fake runs no real processes"})
+_UNREAL = "the fake runs no real processes"
+_CAPABILITIES = Capabilities(
+    limits=False,
+    notes=dict.fromkeys(("inside", "limits", "sandboxes", "keeps_log", "enforces_deadline"), _UNREAL),
+)
 
 
 class ContractBreach(AssertionError):

@@ -38,8 +38,17 @@ async def write_loadable(image: ImageRef, name: str, target: Path) -> None:
     """
     if shutil.which("skopeo") is None:
         raise ImageUnavailable(str(image), "skopeo is needed to copy it: apt-get install skopeo")
+    source = str(image)
+    if image.transport is Transport.OCI and await asyncio.to_thread(has_zstd_layers, image):
+        # "zstd compression is not supported for docker images": skopeo must pack them again on the way.
+        source = f"oci:{target}.layout:image"
+        await _copy(image, "--dest-compress-format", "gzip", str(image), source)
+    await _copy(image, source, f"docker-archive:{target}:{name}")
+
+
+async def _copy(image: ImageRef, *arguments: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *("skopeo", "copy", "--quiet", "--insecure-policy", str(image), f"docker-archive:{target}:{name}"),
+        *("skopeo", "copy", "--quiet", "--insecure-policy", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -52,6 +61,19 @@ async def write_loadable(image: ImageRef, name: str, target: Path) -> None:
             await process.wait()
     if process.returncode:
         raise ImageUnavailable(str(image), words.decode("utf-8", "replace").strip()[-2000:])
+
+
+def has_zstd_layers(image: ImageRef) -> bool:
+    """Of an image in a layout; blocking."""
+    blobs = Path(image.name) / "blobs"
+    try:
+        text = (blobs / _layout_digest(image).replace(":", "/")).read_text()
+        for nested in json.loads(text).get("manifests") or []:
+            text += (blobs / nested["digest"].replace(":", "/")).read_text()
+    except (OSError, ValueError, KeyError):
+        # skopeo will say what is wrong with it.
+        return False
+    return "+zstd" in text
 
 
 def _layout_digest(image: ImageRef) -> str:

@@ -6,6 +6,7 @@ the call names for that status; what it does not answer becomes EngineUnavailabl
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import ssl
@@ -93,6 +94,15 @@ class Engine:
             raise EngineUnavailable(
                 f"the engine at {self.host} did not answer {call.method} {call.path}", _words_of(error)
             ) from error
+
+    async def open_socket(self, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection, for `connection`. Raises OSError."""
+        scheme, _, address = self.host.partition("://")
+        if scheme == "unix":
+            return await asyncio.open_unix_connection(address, limit=limit)
+        url = httpx2.URL(f"//{address}")
+        context = _tls_context() if scheme != "http" else None
+        return await asyncio.open_connection(url.host, url.port or 2375, ssl=context, limit=limit)
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -29,6 +29,7 @@ from oneoff.drivers.docker.executable import ExecutableCheck
 from oneoff.drivers.docker.facts import to_capabilities, to_node_facts
 from oneoff.drivers.docker.imagedrop import drop_images
 from oneoff.drivers.docker.images import ImageStore
+from oneoff.drivers.docker.live import LiveOutput
 from oneoff.drivers.docker.logs import LogReader
 from oneoff.drivers.driver import (
     Capabilities,
@@ -73,6 +74,7 @@ class DockerDriver:
         self._cgroup_version = ""
         # Made by this very object and never asked to start: the only ones that need no look before the start.
         self._fresh: set[str] = set()
+        self._live: dict[str, LiveOutput] = {}
 
     @property
     def name(self) -> str:
@@ -134,6 +136,14 @@ class DockerDriver:
             self._fresh.discard(handle.engine_id)
         else:
             await self._raise_unless_startable(handle)
+        await self._attach(handle)
+        try:
+            await self._start(handle)
+        except DriverError:
+            await self._detach(handle)
+            raise
+
+    async def _start(self, handle: Handle) -> None:
         refusals: Refusals = {
             404: lambda words: _gone_or_failed(handle, words),
             OTHERWISE: lambda words: StartFailed("the engine could not start it", words),
@@ -151,7 +161,11 @@ class DockerDriver:
             raise AlreadyStarted(handle.name)
 
     def logs(self, handle: Handle, position: LogPosition) -> AsyncIterator[LogChunk]:
-        return LogReader(self._engine, handle, position).read(lambda: self.inspect(handle))
+        reader = LogReader(self._engine, handle, position)
+        is_fresh = position == LogPosition()
+        return reader.read(
+            lambda: self.inspect(handle), lambda: self._live.pop(handle.engine_id, None) if is_fresh else None
+        )
 
     async def wait(self, handle: Handle) -> Exit:
         return await self._ending.wait(handle)
@@ -172,6 +186,7 @@ class DockerDriver:
         await self._delete(handle, force=force)
         self._fresh.discard(handle.engine_id)
         self._ending.forget(handle)
+        await self._detach(handle)
         # A start between our look and the removal, over already: the engine's own record tells.
         if not force and await read_events(self._engine, handle, "start", created_at - 1):
             raise ContainerBusy(handle.name)
@@ -202,11 +217,27 @@ class DockerDriver:
         return await drop_images(self._engine, self._images, keep, budget_bytes)
 
     async def close(self) -> None:
+        for live in self._live.values():
+            await live.close()
+        self._live.clear()
         await self._ending.close()
         await self._engine.close()
 
     async def _node(self) -> str:
         return (self._facts or await self.check()).node
+
+    async def _attach(self, handle: Handle) -> None:
+        # Podman's attached stream ends before the output does.
+        if (await self._engine.version()).is_podman:
+            return
+        live = LiveOutput(self._engine, handle.engine_id)
+        self._live[handle.engine_id] = live
+        if not await live.opened():
+            await self._detach(handle)
+
+    async def _detach(self, handle: Handle) -> None:
+        if live := self._live.pop(handle.engine_id, None):
+            await live.close()
 
     async def _connect(self, handle: Handle, network: str) -> None:
         refusals: Refusals = {OTHERWISE: lambda words: StartFailed(f"network {network} cannot be joined", words)}

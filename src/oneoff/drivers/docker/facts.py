@@ -17,6 +17,10 @@ _RUNC_CVES = (
     ("CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881 (container escape)", {(1, 2): 8, (1, 3): 3}, (1, 4)),
 )
 _DEADLINE = "Docker has nothing that ends a container at an instant; the server does it when it is back"
+_LAST_NEWLINE = (
+    "Docker's log does not keep whether a last line of more than 16 KiB had a newline: a server that was away when it "
+    "was written assumes one"
+)
 _KEEPS_LOG = "the engine keeps the log until the container is removed; the server reads it from there"
 
 
@@ -57,11 +61,14 @@ def to_known_holes(version: EngineVersion, info: Mapping[str, Any]) -> tuple[str
 
 def to_capabilities(sandboxes: tuple[str, ...], *, is_podman: bool, cgroup_version: str) -> Capabilities:
     notes = {"keeps_log": _KEEPS_LOG, "enforces_deadline": _DEADLINE}
+    if not is_podman:
+        notes["last_newline"] = _LAST_NEWLINE
     if "runsc" not in sandboxes:
         notes["sandboxes"] = "the engine does not know the runtime runsc: add it under `runtimes` in its daemon.json"
     if is_podman:
         notes["file_owners"] = "Podman does not tell who owns a file of the image, so only its x bits are looked at"
         notes["environment"] = "Podman adds container=podman to the environment, and TERM"
+        notes["live_log"] = "Podman's log follower loses lines, so a running log is read again and again"
         notes["resolve"] = "Podman cannot ask a registry for a digest, so resolve() pulls"
     oom_evidence = not (is_podman and cgroup_version == "1")
     if not oom_evidence:

@@ -1,21 +1,52 @@
-"""Output of a container: followed live, then compared with what the engine holds. Called by `driver`.
+"""Output of a container: live, then compared with what the engine holds. Called by `driver`.
 
-Each record carries the engine's time. After the end the newest record the engine holds must be the last one that came;
-if it is not, everything is read again and skipped by bytes per stream, so that the last line is never lost.
+The attached stream (`live`) is taken where there is one; else, and after any doubt, the engine's log is read from its
+start and skipped by bytes per stream, so that the last line is never lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
 
-from oneoff.drivers.docker.client import Call, Engine, Refusals
+from oneoff.drivers.docker.client import Engine
+from oneoff.drivers.docker.connection import open_log
 from oneoff.drivers.docker.demux import Demultiplexer, Piece, to_time
+from oneoff.drivers.docker.live import LiveOutput
 from oneoff.drivers.driver import ContainerState, Handle, LogChunk, LogPosition
 from oneoff.errors import ContainerGone, EngineUnavailable
 
 _NAMES = {1: "stdout", 2: "stderr"}
 _SECONDS_FOR_STATE = 10.0
+_LOOK_AGAIN_SECONDS = 0.2
+# Logs up to this size are simply read again and counted; of larger ones the end is compared.
+_COUNTED_BYTES = 1 << 20
+_TAIL_RECORDS = 2000
+_TAIL_BYTES = 256 << 10
+_PROOF_BYTES = 4096
+
+Inspect = Callable[[], Awaitable[ContainerState]]
+
+
+class Tail:
+    """The last bytes of a stream."""
+
+    def __init__(self) -> None:
+        self._parts: deque[bytes] = deque()
+        self._bytes = 0
+
+    def add(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._bytes += len(data)
+        while self._bytes - len(self._parts[0]) > _TAIL_BYTES:
+            self._bytes -= len(self._parts.popleft())
+
+    def data(self) -> bytes:
+        return b"".join(self._parts)
 
 
 class LogReader:
@@ -25,39 +56,58 @@ class LogReader:
         self._engine = engine
         self._handle = handle
         self._kept = {1: position.stdout, 2: position.stderr}
-        self._last_frame = b""
+        self._tails = {1: Tail(), 2: Tail()}
 
-    async def read(self, inspect: Callable[[], Awaitable[ContainerState]]) -> AsyncIterator[LogChunk]:
+    async def read(
+        self, inspect: Inspect, take_live: Callable[[], LiveOutput | None]
+    ) -> AsyncGenerator[LogChunk, None]:
         """Chunks from the position on, until the container's output has ended."""
-        if await inspect() is not ContainerState.RUNNING:
-            # Closed before the state changed, so one reading is everything there is.
-            async for chunk in self._pass(follow=False):
-                yield chunk
-            return
-        while True:
-            async for chunk in self._pass(follow=True):
-                yield chunk
-            if await self._has_ended(inspect):
-                break
-        if not await self._is_complete():
-            async for chunk in self._pass(follow=False):
+        live = take_live()
+        if live is not None:
+            try:
+                async for piece in live.pieces():
+                    self._tails[piece.stream].add(piece.data)
+                    if chunk := self._take(piece, {1: 0, 2: 0}):
+                        yield chunk
+            finally:
+                await live.close()
+            if await self._has_ended(inspect) and live.is_whole and await self._holds_no_more():
+                return
+        can_follow = not (await self._engine.version()).is_podman
+        while await inspect() is ContainerState.RUNNING:
+            began = time.monotonic()
+            async with aclosing(self._read_held(follow=can_follow)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            if can_follow:
+                await self._has_ended(inspect)
+            else:
+                # Podman's follower loses lines in the middle when there are many (seen with 4.3.1): look again instead,
+                # and the less often the longer it takes.
+                await asyncio.sleep(max(_LOOK_AGAIN_SECONDS, 3 * (time.monotonic() - began)))
+        # Closed before the state changed: one reading is everything there is.
+        async with aclosing(self._read_held(follow=False)) as chunks:
+            async for chunk in chunks:
                 yield chunk
 
-    async def _pass(self, *, follow: bool) -> AsyncIterator[LogChunk]:
+    async def _read_held(self, *, follow: bool) -> AsyncGenerator[LogChunk, None]:
         """Everything the engine holds, without what is kept already."""
         skip = dict(self._kept)
-        demultiplexer = Demultiplexer()
-        async with self._engine.stream(self._call(follow=follow)) as response:
-            async for data in response.aiter_raw():
-                for piece in demultiplexer.feed(data):
+        demultiplexer = await self._demultiplexer()
+        async with open_log(self._engine, self._handle.engine_id, _params(follow=follow)) as blocks:
+            async for block in blocks:
+                for piece in demultiplexer.feed(block):
                     if chunk := self._take(piece, skip):
                         yield chunk
-        demultiplexer.finish()
-        self._last_frame = demultiplexer.last_frame
-        if any(skip.values()) and not follow:
-            raise EngineUnavailable(
-                f"the engine holds less of the log of {self._handle.name} than was read before: somebody cut it"
-            )
+        last = demultiplexer.finish()
+        if not follow:
+            for piece in last:
+                if chunk := self._take(piece, skip):
+                    yield chunk
+            if any(skip.values()):
+                raise EngineUnavailable(
+                    f"the engine holds less of the log of {self._handle.name} than was read before: somebody cut it"
+                )
 
     def _take(self, piece: Piece, skip: dict[int, int]) -> LogChunk | None:
         data = piece.data
@@ -67,10 +117,11 @@ class LogReader:
         if not data:
             return None
         self._kept[piece.stream] += len(data)
-        return LogChunk(sum(self._kept.values()), _NAMES[piece.stream], to_time(piece.time), data)
+        written = to_time(piece.time) if piece.time else datetime.now(UTC)
+        return LogChunk(self._kept[1] + self._kept[2], _NAMES[piece.stream], written, data)
 
-    async def _has_ended(self, inspect: Callable[[], Awaitable[ContainerState]]) -> bool:
-        """The log is closed shortly before the state changes. False: it goes on running, so the follower was let go."""
+    async def _has_ended(self, inspect: Inspect) -> bool:
+        """The output is closed shortly before the state changes. False: it goes on running, and we were let go."""
         deadline = asyncio.get_running_loop().time() + _SECONDS_FOR_STATE
         delay = 0.002
         while (state := await inspect()) is ContainerState.RUNNING:
@@ -82,16 +133,43 @@ class LogReader:
             raise ContainerGone(self._handle.name)
         return True
 
-    async def _is_complete(self) -> bool:
-        demultiplexer = Demultiplexer()
-        async with self._engine.stream(self._call(follow=False, tail="1")) as response:
-            async for data in response.aiter_raw():
-                demultiplexer.feed(data)
+    async def _holds_no_more(self) -> bool:
+        """Did the attached stream bring everything? Counted per stream, or proved by the end of a large log."""
+        is_small = sum(self._kept.values()) <= _COUNTED_BYTES
+        demultiplexer = await self._demultiplexer()
+        held: dict[int, list[bytes]] = {1: [], 2: []}
+        params = _params(tail="all" if is_small else str(_TAIL_RECORDS))
+        async with open_log(self._engine, self._handle.engine_id, params) as blocks:
+            async for block in blocks:
+                for piece in demultiplexer.feed(block):
+                    held[piece.stream].append(piece.data)
         demultiplexer.finish()
-        return demultiplexer.last_frame == self._last_frame
+        for stream, parts in held.items():
+            data = b"".join(parts)
+            # The attached stream knows better than the log whether a newline ended it.
+            missing = self._kept[stream] - len(data)
+            if is_small and missing not in ({0, 1} if stream in demultiplexer.is_newline_assumed else {0}):
+                return False
+            if not is_small and not _proves_end(
+                data, self._tails[stream].data(), stream in demultiplexer.is_newline_assumed
+            ):
+                return False
+        return True
 
-    def _call(self, *, follow: bool, tail: str = "all") -> Call:
-        params = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": tail, "follow": "1" if follow else "0"}
-        refusals: Refusals = {404: lambda _: ContainerGone(self._handle.name)}
-        path = f"/containers/{self._handle.engine_id}/logs"
-        return Call("GET", path, params=params, refusals=refusals, read_seconds=None)
+    async def _demultiplexer(self) -> Demultiplexer:
+        return Demultiplexer(mends_newlines=not (await self._engine.version()).is_podman)
+
+
+def _proves_end(held: bytes, read: bytes, may_lack_newline: bool) -> bool:
+    """Is `held`, the end of the engine's log of a stream, the end of what was read? False also where it proves nothing:
+    an end that repeats itself would fit to a cut stream as well."""
+    if may_lack_newline and read.endswith(b"\n"):
+        read = read[:-1]
+    proof = held[-_PROOF_BYTES:]
+    if not read.endswith(held[-len(read) :] if len(held) > len(read) else held):
+        return False
+    return not proof or held.find(proof) == len(held) - len(proof)
+
+
+def _params(*, follow: bool = False, tail: str = "all") -> dict[str, str]:
+    return {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": tail, "follow": "1" if follow else "0"}
