@@ -324,9 +324,11 @@ async def _try(*argv: str) -> bool:
 
 async def _run(argv: Sequence[str], stdin: str) -> tuple[int, str, str]:
     pipe = asyncio.subprocess.PIPE
+    # A pipe that the program never reads is closed under uvloop's feet when it ends: "the handler is closed".
+    source = pipe if stdin else asyncio.subprocess.DEVNULL
     try:
-        process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(*argv, stdin=source, stdout=pipe, stderr=pipe)
     except OSError as problem:
         return 127, "", f"{argv[0]}: {problem.strerror}"
-    output, words = await process.communicate(stdin.encode())
+    output, words = await process.communicate(stdin.encode() or None)
     return process.returncode or 0, output.decode(errors="replace"), words.decode(errors="replace").strip()
