@@ -15,16 +15,53 @@ _MACHINES = {
     "riscv64": ("riscv64", "SCMP_ARCH_RISCV64"),
 }
 
+# Podman's profile allows these to everybody, for containers within containers; Docker's does not. A new user namespace
+# would give a run all capabilities inside it, and with them the kernel code most holes were found in.
+_CLOSED = frozenset(
+    [
+        "add_key",
+        "fsconfig",
+        "fsmount",
+        "fsopen",
+        "fspick",
+        "keyctl",
+        "mount",
+        "mount_setattr",
+        "move_mount",
+        "open_tree",
+        "pivot_root",
+        "reboot",
+        "request_key",
+        "setns",
+        "syslog",
+        "umount",
+        "umount2",
+        "unshare",
+    ]
+)
+_EPERM, _ENOSYS = 1, 38
+_NAMESPACE_FLAGS = 0x7E020000
+_CLONE: dict[str, Any] = {
+    "names": ["clone"],
+    "action": "SCMP_ACT_ALLOW",
+    # Masked: none of the flags that make a namespace.
+    "args": [{"index": 0, "value": _NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}],
+}
+# Its flags lie in memory, where a filter cannot look; libc goes on to clone.
+_CLONE3 = {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS}
+_REPLACED = _CLOSED | {"clone", "clone3"}
+
 
 def to_oci_seccomp(profile: Mapping[str, Any], machine: str, capabilities: Collection[str]) -> dict[str, Any]:
     """`capabilities` with their CAP_ prefix. Raises KeyError for a machine the profile knows nothing of."""
     arch, libseccomp_arch = _MACHINES[machine]
+    rules = [_to_rule(rule) for rule in profile["syscalls"] if _applies(rule, arch, capabilities)]
+    closed = {"names": sorted(_CLOSED), "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM}
+    clone = _CLONE if arch != "s390x" else {**_CLONE, "args": [{**_CLONE["args"][0], "index": 1}]}
     resolved: dict[str, Any] = {
         "defaultAction": profile["defaultAction"],
         "architectures": _architectures(profile, libseccomp_arch),
-        "syscalls": [
-            _to_rule(rule) for rule in profile["syscalls"] if _applies(rule, arch, capabilities) and rule["names"]
-        ],
+        "syscalls": [*(rule for rule in rules if rule["names"]), closed, clone, _CLONE3],
     }
     if profile.get("defaultErrnoRet") is not None:
         resolved["defaultErrnoRet"] = profile["defaultErrnoRet"]
@@ -50,7 +87,10 @@ def _applies(rule: Mapping[str, Any], arch: str, capabilities: Collection[str]) 
 
 
 def _to_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"names": list(rule["names"]), "action": rule["action"]}
+    made: dict[str, Any] = {
+        "names": [name for name in rule["names"] if name not in _REPLACED],
+        "action": rule["action"],
+    }
     if rule.get("errnoRet") is not None:
         made["errnoRet"] = rule["errnoRet"]
     if rule.get("args"):
