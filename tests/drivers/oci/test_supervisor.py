@@ -71,6 +71,13 @@ async def test_hardening_holds_inside(oci: Workbench) -> None:
     assert status.endswith("/dev/null\n")
 
 
+async def test_a_run_cannot_make_namespaces_of_its_own(oci: Workbench) -> None:
+    script = "unshare -U true 2>&1; unshare -m true 2>&1; mount -t tmpfs x /mnt 2>&1; true"
+    lines = (await oci.shell(script)).splitlines()
+    assert len(lines) == 3
+    assert all("not permitted" in line or "denied" in line for line in lines), lines
+
+
 async def test_allowed_capabilities_are_exactly_those(oci: Workbench) -> None:
     status = await oci.shell("grep Cap /proc/self/status", capabilities=("CHOWN", "SETUID"))
     bits = f"{(1 << 0) | (1 << 7):016x}"
