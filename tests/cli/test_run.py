@@ -6,12 +6,14 @@ import json
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from oneoff.cli.exit_codes import describe_end
 from tests.cli.chopper import chopper
 from tests.cli.conftest import Cli
 from tests.cli.fake_api import RUN_ID, FakeApi, an_ended_run
@@ -154,7 +156,7 @@ def test_progress_goes_to_stderr_and_quiet_hides_it(cli: Cli, api: FakeApi) -> N
     talking = cli.run(*_RUN)
     assert talking.stdout == b""
     assert talking.stderr.decode().splitlines() == [
-        f"{RUN_ID} queued: waits for a slot (place 1)",
+        f"{RUN_ID} queued: waits for a slot",
         f"{RUN_ID} running in registry.test/shop/web:42 on node-1",
         f"{RUN_ID} finished: exit code 0 in 3.2s",
     ]
@@ -170,7 +172,7 @@ def test_an_interrupt_cancels_waits_and_exits_130(cli: Cli, api: FakeApi, number
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert len(api.sent("POST", "/cancel")) == 1
-    assert b"canceled in 3.2s" in err
+    assert b"canceled after 3.2s" in err
 
 
 def test_a_run_that_ended_before_the_cancel_keeps_its_own_code(cli: Cli, api: FakeApi) -> None:
@@ -332,3 +334,36 @@ def test_an_unknown_run_exits_125(cli: Cli) -> None:
         done = cli.run(words, "run-zzzzzzzzzzzzzzzzzzzz")
         assert (done.returncode, done.stdout) == (125, b"")
         assert b"error: there is no run" in done.stderr
+
+
+def test_an_output_that_cannot_be_written_leaves_the_run_and_says_so(cli: Cli, api: FakeApi) -> None:
+    api.script.records = [("stdout", b"x")]
+    with Path("/dev/full").open("wb") as full:
+        done = cli.run(*_RUN, stdout=full)
+    assert done.returncode == 125
+    assert b"error: the output cannot be written: No space left on device" in done.stderr
+    assert f"oneoff attach {RUN_ID}".encode() in done.stderr
+    assert api.sent("POST", "/cancel") == []
+
+
+def test_closed_streams_hinder_nothing(cli: Cli, api: FakeApi) -> None:
+    api.script.records = [("stdout", b"x"), ("stderr", b"y")]
+    api.script.end = an_ended_run("failed", "nonzero_exit", 7)
+    api.script.ended.set()
+    command = f"exec {sys.executable} -m oneoff.cli.main run shop/production -- true <&- >&- 2>&-"
+    assert subprocess.run(["/bin/sh", "-c", command], env=cli.environment, check=False).returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (an_ended_run("failed", "timed_out", 143) | {"timeout_seconds": 90}, "limit is 1m30s"),
+        (an_ended_run("failed", "killed", 137, 9), "killed by signal 9 after 3.2s"),
+        (an_ended_run("failed", "start_failed", 127) | {"message": "'x' was not found"}, "did not start: 'x' was not"),
+        (an_ended_run("failed", "lost") | {"message": "the node is gone"}, "lost: the node is gone"),
+        (an_ended_run("failed", "of_the_future"), "failed: of_the_future"),
+        (an_ended_run("failed", "nonzero_exit", 2) | {"duration_seconds": 3700.4}, "exit code 2 in 1h1m40s"),
+    ],
+)
+def test_how_it_ended_is_told_in_words(end: dict[str, object], words: str) -> None:
+    assert words in describe_end(end)

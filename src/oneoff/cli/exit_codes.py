@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from oneoff.core.limits import format_duration
+
 TIMED_OUT = 124
 PLATFORM_FAILED = 125  # Oneoff or the engine failed, not the command
 NOT_EXECUTABLE = 126
@@ -36,10 +38,12 @@ def describe_end(run: Mapping[str, Any]) -> str:
     reason, took, message = run["reason"], run["duration_seconds"], run["message"]
     if message and reason in _BEGINNINGS:
         return f"{_BEGINNINGS[reason]}: {message}"
-    words = _WORDS.get(reason, "{status}: {reason}").format(**run)
+    limit = format_duration(run["timeout_seconds"])
+    words = _WORDS.get(reason, "{status}: {reason}").format(**run, limit=limit)
     if took is None:
         return words
-    return f"{words} in {took:.1f}s" if took < 60 else f"{words} in {took // 60:.0f}m{took % 60:02.0f}s"
+    lasted = f"{took:.1f}s" if took < 60 else format_duration(round(took))
+    return f"{words} {'in' if run['exit_code'] == 0 or reason == 'nonzero_exit' else 'after'} {lasted}"
 
 
 # The server's message says what happened there; elsewhere the facts do.
@@ -48,8 +52,8 @@ _WORDS = {
     "completed": "finished: exit code 0",
     "nonzero_exit": "finished: exit code {exit_code}",
     "killed": "killed by signal {signal}",
-    "oom_killed": "ran out of the memory of {instance_type} (--instance-type gives it more) and was killed",
-    "timed_out": "went beyond its time limit of {timeout_seconds}s (--timeout gives it more) and was ended",
+    "oom_killed": "killed: it needed more memory than {instance_type} has (--instance-type gives more),",
+    "timed_out": "timed out: its limit is {limit} (--timeout gives more), ended",
     "image_unavailable": "did not start: image {image} cannot be had",
     "start_failed": "did not start",
     "lost": "lost: it started, and nobody can know how it ended",

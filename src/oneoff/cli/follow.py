@@ -112,11 +112,10 @@ class Follower:
 
 
 def describe_status(run: Run) -> str:
-    """`run-… queued: waits for a slot`; empty for an ended run, whose end is told once, at the end."""
+    """`run-… queued: waits for a slot`. Empty where there is nothing to say: queued without a reason to wait for long,
+    and ended, which is told at the end."""
     if run["status"] == "queued":
-        waits = f": waits for {run['waiting_for']}" if run["waiting_for"] else ""
-        place = f" (place {run['queue_position']})" if run["queue_position"] else ""
-        return f"{run['id']} queued{waits}{place}"
+        return f"{run['id']} queued: waits for {run['waiting_for']}" if run["waiting_for"] else ""
     if run["status"] == "starting":
         return f"{run['id']} starting on {run['node']}" if run["node"] else f"{run['id']} starting"
     if run["status"] == "running":

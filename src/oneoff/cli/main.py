@@ -6,6 +6,7 @@ Commands live in their own modules and are imported when they are named, so that
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,6 +93,7 @@ def cli(ctx: click.Context, url: str | None, token_file: Path | None, debug: boo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code. Everything that went wrong has been printed then."""
+    _fill_closed_streams()
     session = Session()
     code = _invoke(session, arguments)
     try:
@@ -129,6 +131,13 @@ def _invoke(session: Session, arguments: Sequence[str] | None) -> int:
             raise
         print(f"error: unexpected {type(problem).__name__}: {problem}; --debug shows where", file=sys.stderr)
         return session.failure_code
+
+
+def _fill_closed_streams() -> None:
+    """A caller may have closed them (`>&-`); Python has None then, and a socket would take the free number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def _print_error(problem: Exception) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -22,10 +21,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty:
     texts = [["" if value is None else _one_line(str(value)) for value in row] for row in rows]
     if not texts:
         click.echo(empty, err=True)
-    elif sys.stdout.isatty():
-        _print_rich(columns, texts)
     else:
-        _print_plain(columns, texts)
+        _print_aligned(columns, texts)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -60,25 +57,13 @@ def more_hint(page: Mapping[str, Any]) -> None:
         click.echo(f"more: --cursor {page['next_cursor']}", err=True)
 
 
-def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    lines = [columns, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        # Ids are copied from here, so they are never cut or folded.
-        table.add_column(column, no_wrap=column in {"ID", "SERVICE"}, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(text) for text in row))
-    Console().print(table)
+def _print_aligned(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """One line per row whatever the width of the terminal: ids are copied from here, and lines are searched."""
+    widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
+    for number, line in enumerate([columns, *rows]):
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        # click drops the style where stdout is no terminal.
+        click.echo(text if number else click.style(text, bold=True))
 
 
 def _one_line(text: str) -> str:

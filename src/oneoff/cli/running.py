@@ -10,7 +10,7 @@ import click
 
 from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end, exit_code_of
 from oneoff.cli.options import Duration, entrypoint_option, read_assignments, read_env_file
-from oneoff.cli.problems import ApiRefused, Interrupted, ServerUnreachable
+from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.signals import interrupts
@@ -62,7 +62,11 @@ def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool
                 return CANCELED
             created = session.client.create(f"/services/{service['id']}/runs", body).value
             canceller.know(created["id"])
-            return _follow(session, created, narrator, as_json)
+            try:
+                return _follow(session, created, narrator, as_json)
+            except OSError as problem:
+                _say_how_to_return(narrator, created["id"], path)
+                raise CliError(f"the output cannot be written: {problem.strerror}") from problem
     except Interrupted as leaving:
         _say_how_to_return(narrator, canceller.run_id, path)
         if canceller.requested:

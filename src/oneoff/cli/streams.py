@@ -26,16 +26,16 @@ class Output:
         self._stop_when_closed = stop_when_closed
 
     def write(self, stream: str, data: bytes) -> None:
-        """Raises BrokenPipeError only with `stop_when_closed`."""
+        """Raises BrokenPipeError only with `stop_when_closed`, and OSError for a full disk and the like."""
         file = self._files[stream]
         if file is None:
             return
         try:
             file.write(data)
             file.flush()
-        except BrokenPipeError:
+        except OSError as problem:
             discard(file)
-            if self._stop_when_closed:
+            if self._stop_when_closed or not isinstance(problem, BrokenPipeError):
                 raise
             self._files[stream] = None
 
