@@ -29,6 +29,8 @@ from oneoff.errors import ImageUnavailable
 _TAG = "image"
 _DOCKER_HUB = "docker.io"
 _WORDS = 1500
+# The same options are named otherwise where there is a destination, too.
+_COPY_OPTIONS = {"--tls-verify=false": "--src-tls-verify=false", "--daemon-host": "--src-daemon-host"}
 
 
 class ImageStore:
@@ -137,7 +139,7 @@ class ImageStore:
     async def _unpack(self, image: ImageRef, digest: str, options: list[str], staging: Path) -> None:
         layout = f"{staging}/layout:{_TAG}"
         source = to_skopeo_name(image.pinned(digest) if image.transport is Transport.REGISTRY else image)
-        options = [option.replace("--tls-verify", "--src-tls-verify") for option in options]
+        options = [_COPY_OPTIONS.get(option, option) for option in options]
         # umoci 0.4 refuses zstd: "blob is not correct mediatype: …tar+zstd".
         await self._skopeo(
             image, "copy", "--quiet", *options, "--dest-compress-format", "gzip", source, f"oci:{layout}"
@@ -166,7 +168,8 @@ class ImageStore:
     async def _access(self, image: ImageRef, credentials: RegistryCredentials | None) -> AsyncIterator[list[str]]:
         """skopeo's options for reading `image`; the credentials lie in a file for as long as it is needed."""
         if image.transport is not Transport.REGISTRY:
-            yield []
+            host = os.environ.get("DOCKER_HOST") if image.transport is Transport.DOCKER_DAEMON else None
+            yield ["--daemon-host", host] if host else []
             return
         registry = image.registry
         options = ["--tls-verify=false"] if registry and _is_loopback(registry) else []
