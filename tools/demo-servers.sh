@@ -57,9 +57,15 @@ leave_no_image() {
     [ -z "${docker_image:-}" ] || docker image rm "$docker_image" >/dev/null 2>&1 || true
 }
 
-server_note=/run/oneoff/server.json
+server_notes=/run/oneoff
 
-give_back_note() { [ ! -e "$WORK/server.json" ] || [ -e "$server_note" ] || cp "$WORK/server.json" "$server_note"; }
+# give_back_notes: what the demo's server wrote there goes, and what it took the place of comes back.
+give_back_notes() {
+    for lock in "$server_notes"/*.lock; do
+        [ "$(cat "$lock" 2>/dev/null)" != "${ONEOFF_PID:-none}" ] || rm -f "$lock"
+    done
+    [ ! -e "$WORK/server.json" ] || [ -e "$server_notes/server.json" ] || cp "$WORK/server.json" "$server_notes/server.json"
+}
 
 # start_oneoff: the embedded defaults, in a data folder of its own. Sets ONEOFF_PID, ONEOFF_URL and ONEOFF_TOKEN.
 start_oneoff() {
@@ -67,7 +73,7 @@ start_oneoff() {
     ONEOFF_URL="http://127.0.0.1:$port"
     export ONEOFF_URL
     # The newest server is the one the CLI finds by itself. A server that ran here before gets its place back at the end.
-    [ ! -e "$server_note" ] || cp "$server_note" "$WORK/server.json"
+    [ ! -e "$server_notes/server.json" ] || cp "$server_notes/server.json" "$WORK/server.json"
     note_docker_image
     .venv/bin/oneoff serve --data "$WORK/data" --driver auto --listen "127.0.0.1:$port" \
         >"$WORK/oneoff.log" 2>&1 </dev/null &
