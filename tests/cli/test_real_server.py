@@ -187,23 +187,25 @@ def test_refusals_are_told_in_the_servers_words(real: Cli) -> None:
 
 
 def test_what_lists_show(real: Cli) -> None:
+    path = "listed/staging/app"
     for words, has in (
-        (["service", "list"], "shop/production/web"),
-        (["service", "show", PATH], "plan-srv-006"),
-        (["service", "update", PATH, "--network", "host"], "host"),
-        (["service", "suspend", PATH], "suspended"),
-        (["service", "resume", PATH], "plan-srv-006"),
-        (["project", "list"], "production"),
+        (["service", "create", path], "next: oneoff deploy listed/staging/app --image REF"),
+        (["service", "list"], path),
+        (["service", "show", path], "plan-srv-006"),
+        (["service", "update", path, "--network", "host", "--user", "app", "--read-only-root"], "host"),
+        (["service", "suspend", path], "suspended:         True"),
+        (["service", "resume", path], "suspended:         False"),
+        (["project", "list"], "staging"),
         (["instance-types"], "$7/month"),
         (["token", "list"], "admin"),
-        (["runs", "list", PATH], "COMMAND"),
+        (["env", "set", path, "A=1"], "set: A"),
     ):
         done = real.run(*words)
         assert done.returncode == 0, (words, done.stderr)
         assert has in done.stdout.decode(), words
         if "show" not in words:
             continue
-        assert json.loads(real.run(*words, "--json").stdout)["path"] == "shop/production/web"
+        assert json.loads(real.run(*words, "--json").stdout)["path"] == path
 
 
 def test_a_token_lives_from_its_making_to_its_revocation(real: Cli) -> None:
@@ -218,8 +220,8 @@ def test_a_token_lives_from_its_making_to_its_revocation(real: Cli) -> None:
 
 
 def test_doctor_asks_the_server_and_finds_variables_that_name_the_own_machine(real: Cli) -> None:
-    real.run("service", "update", PATH, "--network", "none")
-    real.run("env", "set", PATH, "DATABASE_URL=postgres://app@127.0.0.1/shop")
+    real.run("service", "create", "shop/doctored", "--network", "none")
+    real.run("env", "set", "shop/doctored", "DATABASE_URL=postgres://app@127.0.0.1/shop")
     report = json.loads(real.run("doctor", "--json").stdout)
     found = {finding["check"]: finding for finding in report["findings"]}
     assert found["server"]["level"] == "ok"
