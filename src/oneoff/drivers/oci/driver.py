@@ -72,6 +72,7 @@ class OciDriver:
         self._home = data_dir.resolve() / "oci"
         self._runs = self._home / "runs" / instance
         self._site: Site | None = None
+        self._state_folder: Path | None = None
         self._opening: asyncio.Task[Site] | None = None
         self._owner = Owner(self._state)
         self._images = ImageStore(self._home / "images", self._state)
@@ -200,6 +201,7 @@ class OciDriver:
             self._owner.leave()
             self._site = None
             remains.leave_state(self._state())
+            self._state_folder = None
         self._opening = None
 
     def _examine(self, spec: ContainerSpec, root: Path) -> rootfs.User:
@@ -225,7 +227,9 @@ class OciDriver:
         return Handle(self.name, run["node"], run["name"], run["engine_id"], run["run_id"])
 
     def _state(self) -> Path:
-        return runtime.make_state_folder(self._instance)
+        if self._state_folder is None:
+            self._state_folder = runtime.make_state_folder(self._instance)
+        return self._state_folder
 
     def _used_networks(self) -> set[str]:
         return {run["network"] for run in remains.runs(self._runs) if run["network"]}

@@ -16,7 +16,7 @@ MS_REC, MS_SLAVE = 0x4000, 0x80000
 MNT_DETACH = 2
 _PR_SET_CHILD_SUBREAPER = 36
 _IN_CLOEXEC, _IN_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
-IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_MODIFY, IN_DELETE_SELF = 0x8, 0x80, 0x100, 0x2, 0x400
+IN_CLOSE_WRITE, IN_MOVED_TO, IN_DELETE_SELF, IN_IGNORED = 0x8, 0x80, 0x400, 0x8000
 _EVENT = struct.Struct("iIII")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -62,21 +62,17 @@ def watch_add(fd: int, path: str, mask: int) -> int:
     return number
 
 
-def watch_remove(fd: int, number: int) -> None:
-    _libc.inotify_rm_watch(fd, number)
-
-
-def watch_read(fd: int) -> Iterator[int]:
-    """Numbers of the watches that have news."""
+def watch_read(fd: int) -> Iterator[tuple[int, int, str]]:
+    """Watches that have news: number, kind, and the name of the file it is about ("" = the folder)."""
     try:
         buffer = os.read(fd, 65536)
     except BlockingIOError:
         return
     offset = 0
     while offset + _EVENT.size <= len(buffer):
-        number, _, _, length = _EVENT.unpack_from(buffer, offset)
-        offset += _EVENT.size + length
-        yield number
+        number, kind, _, length = _EVENT.unpack_from(buffer, offset)
+        begin, offset = offset + _EVENT.size, offset + _EVENT.size + length
+        yield number, kind, os.fsdecode(buffer[begin:offset].rstrip(b"\0"))
 
 
 def _check(answer: int, what: str) -> None:

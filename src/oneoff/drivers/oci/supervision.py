@@ -114,7 +114,8 @@ class Supervision:
         with self.watcher.watching(folder) as news:
             while claim_state(folder) == "held":
                 news.clear()
-                tell(folder, "stop 0")
+                if not is_there(folder, EXIT):
+                    tell(folder, "stop 0")
                 if loop.time() > give_up and (pid := claim_pid(folder)):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from oneoff.drivers.oci import linux
+from oneoff.drivers.oci.folder import CONTROL
 
 # A supervisor's end closes its claim: that is an IN_CLOSE_WRITE, whatever killed it.
-_MASK = linux.IN_MOVED_TO | linux.IN_CLOSE_WRITE | linux.IN_CREATE | linux.IN_DELETE_SELF
+_MASK = linux.IN_MOVED_TO | linux.IN_CLOSE_WRITE | linux.IN_DELETE_SELF
 
 
 class Watcher:
@@ -35,7 +36,8 @@ class Watcher:
         try:
             yield news
         finally:
-            self._leave(number, news)
+            # The watch itself ends with the folder: removing it costs more than a run's news.
+            self._waiting.get(number, set()).discard(news)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -44,16 +46,15 @@ class Watcher:
         self._fd = -1
         self._waiting.clear()
 
-    def _leave(self, number: int, news: asyncio.Event) -> None:
-        others = self._waiting.get(number, set())
-        others.discard(news)
-        if not others and self._waiting.pop(number, None) is not None:
-            linux.watch_remove(self._fd, number)
-
     def _on_news(self) -> None:
-        for number in linux.watch_read(self._fd):
+        for number, kind, name in linux.watch_read(self._fd):
+            # What we wrote into the FIFO ourselves is no news, nor is what has no name yet.
+            if name == CONTROL or name.startswith("."):
+                continue
             for news in self._waiting.get(number, ()):
                 news.set()
+            if kind & linux.IN_IGNORED:
+                self._waiting.pop(number, None)
 
 
 async def wait_for_news(seconds: float, *events: asyncio.Event) -> None:
