@@ -49,6 +49,7 @@ class Script:
     end: dict[str, Any] = field(default_factory=lambda: an_ended_run("succeeded", "completed", 0))
     ended: threading.Event = field(default_factory=threading.Event)
     may_cancel: bool = True
+    answers_wait_for: threading.Event | None = None
     lose_answers: int = 0  # so many POSTs are carried out and their connection closed without an answer
     fail_with: tuple[int, str, str] | None = None  # status, code, detail of every POST of a run
     deploy: list[dict[str, Any]] = field(default_factory=list)  # the states a deploy goes through
@@ -146,6 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._problem(*script.fail_with)
         else:
             self.api.made.setdefault(self.headers["Idempotency-Key"], body)
+            if script.answers_wait_for:
+                script.answers_wait_for.wait(30)
             if script.lose_answers:
                 script.lose_answers -= 1
                 self.close_connection = True

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +185,51 @@ def test_a_run_that_ended_before_the_cancel_keeps_its_own_code(cli: Cli, api: Fa
         _until(lambda: api.sent("POST", "/cancel"))
         api.script.ended.set()
         assert process.wait(20) == 7
+
+
+def test_an_interrupt_before_the_server_has_answered_cancels_what_it_made(cli: Cli, api: FakeApi) -> None:
+    api.script.answers_wait_for = threading.Event()
+    with cli.start(*_RUN) as process:
+        _until(lambda: api.made)
+        process.send_signal(signal.SIGINT)
+        _read_until(process, b"interrupt again")
+        api.script.answers_wait_for.set()
+        assert process.wait(30) == 130
+    assert len(api.sent("POST", "/cancel")) == 1
+
+
+def test_two_interrupts_before_the_server_has_answered_say_where_to_look(cli: Cli, api: FakeApi) -> None:
+    api.script.answers_wait_for = threading.Event()
+    with cli.start(*_RUN) as process:
+        _until(lambda: api.made)
+        process.send_signal(signal.SIGINT)
+        _read_until(process, b"interrupt again")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    api.script.answers_wait_for.set()
+    assert process.returncode == 130
+    assert b"`oneoff runs list shop/production` shows whether the run was made" in err
+
+
+def test_a_local_server_that_comes_back_elsewhere_is_found_again(lonely_cli: Cli, api: FakeApi) -> None:
+    def write_note(url: str) -> None:
+        note = lonely_cli.home / "runtime" / "oneoff" / "server.json"
+        note.parent.mkdir(parents=True, exist_ok=True)
+        staged = note.with_suffix(".new")
+        staged.write_text(json.dumps({"url": url, "data_dir": str(lonely_cli.home), "pid": 1}))
+        staged.replace(note)
+
+    (lonely_cli.home / "admin-token").write_text("good\n")
+    api.script.records = [("stdout", b"x" * 500)] * 20
+    with chopper(api.url, cuts=1000, after_bytes=4000) as proxy:
+        write_note(proxy.url)
+        process = lonely_cli.start(*_RUN)
+        with process:
+            _until(lambda: proxy.cuts)
+            write_note(api.url)
+            api.script.ended.set()
+            out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, b"x" * 10_000)
 
 
 def test_a_second_interrupt_leaves_the_run_and_says_how_to_attach(cli: Cli, api: FakeApi) -> None:

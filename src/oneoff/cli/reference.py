@@ -26,6 +26,8 @@ The address is the first of: `--url`, `ONEOFF_URL`, the server of `oneoff login`
 the first of: `--token-file`, `ONEOFF_TOKEN`, the token `oneoff login` remembered for that address, the local server's
 `admin-token`. A remembered token is never sent to another address.
 
+Tab completion: `eval "$(_ONEOFF_COMPLETE=bash_source oneoff)"` in `~/.bashrc`; zsh_source and fish_source likewise.
+
 ## Exit codes
 
 `run`, `attach`, `wait`, and `logs --follow` of a run that ends meanwhile:
