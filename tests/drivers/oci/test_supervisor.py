@@ -321,6 +321,13 @@ async def test_the_init_cannot_be_made_to_speak(oci: Workbench) -> None:
     assert (out, err) == ("done\n", "")
 
 
+async def test_a_working_folder_among_the_runtimes_descriptors_is_refused(oci: Workbench) -> None:
+    for folder in ("/proc/self/fd/8", "/srv/../proc/self/fd/8"):
+        image = replace(oci.image, config=replace(oci.image.config, working_dir=folder))
+        with pytest.raises(StartFailed, match="WORKDIR"):
+            await oci.driver.create(oci.spec("true", image=image))
+
+
 async def test_unknown_users_and_sandboxes_are_refused(oci: Workbench) -> None:
     with pytest.raises(StartFailed, match="no user 'nobodyknows'"):
         await oci.driver.create(oci.spec("true", user="nobodyknows"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import posixpath
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -206,9 +207,15 @@ class OciDriver:
 
     def _examine(self, spec: ContainerSpec, root: Path) -> rootfs.User:
         """Whether the command can run at all. Raises StartFailed and its like."""
+        working_dir = spec.image.config.working_dir
+        if posixpath.normpath("/" + working_dir.lstrip("/")).split("/")[1] in ("proc", "sys", "dev"):
+            # CVE-2024-21626: a descriptor the runtime forgot to close led out of the container that way.
+            raise StartFailed(
+                f"the image's WORKDIR {working_dir!r} lies in a kernel file system: change it in the image"
+            )
         user = rootfs.find_user(root, spec.user if spec.user is not None else spec.image.config.user)
         search_path = {"PATH": DEFAULT_PATH, **spec.image.config.variables, **spec.variables}["PATH"]
-        rootfs.check_command(root, spec.argv[0], search_path, spec.image.config.working_dir, user)
+        rootfs.check_command(root, spec.argv[0], search_path, working_dir, user)
         return user
 
     def _has_ended(self, handle: Handle) -> bool:

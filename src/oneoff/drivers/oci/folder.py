@@ -82,7 +82,7 @@ def take_claim(folder: str) -> Claim | None:
             os.link(staged, CLAIM, src_dir_fd=parent, dst_dir_fd=parent)
         finally:
             os.unlink(staged, dir_fd=parent)
-        # Its close at our end is what a watcher of the folder is told, under the claim's own name.
+        # At our end both are closed, in any order, and a watcher of the folder is told each time.
         return fd, os.open(CLAIM, os.O_WRONLY | os.O_CLOEXEC, dir_fd=parent)
     except OSError:
         return None

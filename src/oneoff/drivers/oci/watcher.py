@@ -48,8 +48,8 @@ class Watcher:
 
     def _on_news(self) -> None:
         for number, kind, name in linux.watch_read(self._fd):
-            # What we wrote into the FIFO ourselves is no news, nor is what has no name yet.
-            if name == CONTROL or name.startswith("."):
+            # What we wrote into the FIFO ourselves is no news, nor are facts that have no name yet.
+            if name == CONTROL or name.endswith(".new"):
                 continue
             for news in self._waiting.get(number, ()):
                 news.set()
