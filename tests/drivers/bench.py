@@ -41,8 +41,10 @@ class Bench:
 
     def needs(self, ability: str) -> None:
         """Skip, with the declared reason, when this driver cannot do it."""
+        if ability in self.rig.notes:
+            pytest.skip(f"{self.rig.name}: {ability}: {self.rig.notes[ability]}")
         capabilities = self.driver.capabilities()
-        notes = {**capabilities.notes, **self.rig.notes}
+        notes = capabilities.notes
         declared = getattr(capabilities, ability, None)
         if declared is True or (declared is None and ability not in notes) or (declared and declared is not False):
             return

@@ -81,6 +81,11 @@ class Engine:
             await response.aread()
             return response.json() if response.content.strip() else None
 
+    async def act(self, call: Call) -> None:
+        """For calls whose answer says nothing: Podman answers some of them with a word that is not JSON."""
+        async with self.stream(call) as response:
+            await response.aread()
+
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[httpx2.Response]:
         """The answer with its body unread. A body cut short raises EngineUnavailable inside the block."""

@@ -96,7 +96,7 @@ class DockerDriver:
             ) from error
         self._is_podman = version.is_podman
         self._cgroup_version = str(info.get("CgroupVersion") or "")
-        self._sandboxes = tuple(sorted({"runsc"} & set(info.get("Runtimes") or {})))
+        self._sandboxes = () if version.is_podman else tuple({"runsc"} & set(info.get("Runtimes") or {}))
         self._facts = to_node_facts(version, info, self._machine_id or self._read_machine_id())
         return self._facts
 
@@ -108,6 +108,8 @@ class DockerDriver:
 
     async def create(self, spec: ContainerSpec) -> Handle:
         node = await self._node()
+        if spec.sandbox and self._is_podman:
+            raise StartFailed(f"no sandbox {spec.sandbox}", to_capabilities((), is_podman=True).notes["sandboxes"])
         refusals: Refusals = {
             # 404 "No such image: …"; networks and runtimes are refused with other statuses.
             404: lambda words: ImageUnavailable(spec.image.ref, words),
@@ -242,7 +244,7 @@ class DockerDriver:
     async def _connect(self, handle: Handle, network: str) -> None:
         refusals: Refusals = {OTHERWISE: lambda words: StartFailed(f"network {network} cannot be joined", words)}
         body = {"Container": handle.engine_id}
-        await self._engine.send(Call("POST", f"/networks/{network}/connect", body=body, refusals=refusals))
+        await self._engine.act(Call("POST", f"/networks/{network}/connect", body=body, refusals=refusals))
 
     async def _raise_unless_startable(self, handle: Handle) -> None:
         """POST start on an exited container would run it a second time."""
@@ -260,7 +262,7 @@ class DockerDriver:
         deadline = time.monotonic() + _REMOVAL_SECONDS
         while True:
             try:
-                await self._engine.send(call)
+                await self._engine.act(call)
             except ContainerGone:
                 return
             except ContainerBusy as busy:

@@ -98,7 +98,9 @@ class Ending:
     async def _to_true_exit(self, handle: Handle, inspected: dict[str, Any]) -> Exit:
         self.forget(handle)
         found = to_exit(inspected)
-        if found.code == _CODE_OF_A_LOST_TASK and not await self._has_die_event(handle, found):
+        # Podman keeps the code in a file of its own and says -1 when that is missing.
+        is_doubtful = found.code == _CODE_OF_A_LOST_TASK and not (await self._engine.version()).is_podman
+        if is_doubtful and not await self._has_die_event(handle, found):
             raise ExitUnknown(
                 handle.name,
                 "the engine reports 255, which it also does when it lost the container, and has no record of this exit",
@@ -122,7 +124,7 @@ class Ending:
         refusals: Refusals = {404: ContainerGone, 409: ContainerBusy, 500: ContainerBusy}
         path = f"/containers/{handle.engine_id}/kill"
         try:
-            await self._engine.send(Call("POST", path, params={"signal": name}, refusals=refusals))
+            await self._engine.act(Call("POST", path, params={"signal": name}, refusals=refusals))
         except ContainerGone:
             return False
         except ContainerBusy as refused:

@@ -59,13 +59,14 @@ def to_known_holes(version: EngineVersion, info: Mapping[str, Any]) -> tuple[str
     return tuple(holes)
 
 
-def to_capabilities(sandboxes: tuple[str, ...], *, is_podman: bool, cgroup_version: str) -> Capabilities:
+def to_capabilities(sandboxes: tuple[str, ...], *, is_podman: bool, cgroup_version: str = "") -> Capabilities:
     notes = {"keeps_log": _KEEPS_LOG, "enforces_deadline": _DEADLINE}
     if not is_podman:
         notes["last_newline"] = _LAST_NEWLINE
     if "runsc" not in sandboxes:
         notes["sandboxes"] = "the engine does not know the runtime runsc: add it under `runtimes` in its daemon.json"
     if is_podman:
+        notes["sandboxes"] = "Podman's compatible API ignores the runtime it is asked for (seen with 4.3.1)"
         notes["file_owners"] = "Podman does not tell who owns a file of the image, so only its x bits are looked at"
         notes["environment"] = "Podman adds container=podman to the environment, and TERM"
         notes["live_log"] = "Podman's log follower loses lines, so a running log is read again and again"

@@ -78,7 +78,7 @@ class ImageStore:
     async def tag(self, name: str, own: str) -> None:
         """Give `name` our tag, or renew it: the engine notes the time."""
         repository, _, tag = own.rpartition(":")
-        await self._engine.send(Call("POST", f"/images/{name}/tag", params={"repo": repository, "tag": tag}))
+        await self._engine.act(Call("POST", f"/images/{name}/tag", params={"repo": repository, "tag": tag}))
         self._marked[own] = time.monotonic()
 
     def _forget(self, key: object, done: asyncio.Task[PreparedImage]) -> None:

@@ -1,0 +1,69 @@
+"""A Unix-socket proxy before an engine that loses replies or cuts them, as bad days do."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+
+class Proxy:
+    """Forwards to `target`. Requests always arrive; what comes back may be lost or cut."""
+
+    def __init__(self, target: Path, socket: Path) -> None:
+        self.socket = socket
+        self.lose_replies_to: bytes | None = None
+        self.cut_answers_after: int | None = None
+        self._target = target
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_unix_server(self._serve, str(self.socket))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        engine_reader, engine_writer = await asyncio.open_unix_connection(str(self._target))
+        answers = asyncio.create_task(self._answer(engine_reader, writer))
+        try:
+            with suppress(OSError):
+                while data := await reader.read(65536):
+                    engine_writer.write(data)
+                    await engine_writer.drain()
+                    if self.lose_replies_to and self.lose_replies_to in data.partition(b"\r\n")[0]:
+                        answers.cancel()
+                        await asyncio.gather(answers, return_exceptions=True)
+                        # The engine has done it when it has answered.
+                        await engine_reader.read(65536)
+                        return
+                await answers
+        except asyncio.CancelledError:
+            answers.cancel()
+        finally:
+            for end in (writer, engine_writer):
+                end.close()
+            self._tasks.discard(task)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := await reader.read(16384):
+                passed += len(data)
+                if self.cut_answers_after is not None and passed > self.cut_answers_after:
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.close()
