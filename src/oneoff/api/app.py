@@ -13,7 +13,6 @@ from oneoff.errors import OneoffError
 from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
 
-_MOST_BODY_BYTES = 4 << 20
 _RESOURCES = (services, variables, deploys, runs, logs, tokens, places)
 
 
@@ -23,7 +22,6 @@ def create_app(context: Context) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=_MOST_BODY_BYTES,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.context = context

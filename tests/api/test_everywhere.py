@@ -1,0 +1,162 @@
+"""What holds on every address: the token, the shape of errors, the description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from oneoff import errors
+from oneoff.api.page import render_page
+from oneoff.api.problems import STATUSES
+from oneoff.api.reference import describe_api, render_api, render_errors, walk_errors
+
+pytestmark = pytest.mark.anyio
+DESCRIBED = describe_api()
+PUBLIC = {"/healthz", "/readyz", "/docs", "/api/v1/openapi.json"}
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def operations() -> Iterator[tuple[str, str]]:
+    for path, item in DESCRIBED["paths"].items():
+        for method in item:
+            yield method.upper(), path
+
+
+CLOSED = [(method, path) for method, path in operations() if path not in PUBLIC]
+OF_ONE_THING = [(method, path) for method, path in CLOSED if "{" in path]
+
+
+def check_problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert {"type", "title", "status", "detail", "code"} <= problem.keys()
+    assert (problem["status"], problem["code"]) == (status, code)
+    return problem
+
+
+def address(path: str) -> str:
+    return "http://test" + path.replace("{", "").replace("}", "")
+
+
+def body_for(method: str, path: str) -> dict[str, Any]:
+    """One that is right in form, so that what is asked about is looked for."""
+    if path.endswith("/runs"):
+        return {"json": {"shell": "true"}}
+    if path.endswith("/deploys"):
+        return {"json": {"image": "shop/web:42"}}
+    return {"json": {}} if method in {"PUT", "PATCH"} else {}
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+async def test_every_address_takes_a_token(client: httpx2.AsyncClient, method: str, path: str) -> None:
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic dTpw"},
+        {"Authorization": "Bearer"},
+    ):
+        client.headers.pop("Authorization", None)
+        response = await client.request(method, address(path), headers=headers)
+        check_problem(response, 401, "not_authenticated")
+        assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("method", "path"), OF_ONE_THING)
+async def test_what_does_not_exist_is_told_as_a_problem(client: httpx2.AsyncClient, method: str, path: str) -> None:
+    check_problem(await client.request(method, address(path), **body_for(method, path)), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [(m, p) for m, p in CLOSED if "requestBody" in DESCRIBED["paths"][p][m.lower()]]
+)
+async def test_bodies_that_are_no_json_are_told_as_a_problem(
+    client: httpx2.AsyncClient, method: str, path: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    for content in (b"{", b"\xff\xfe{}", b'"\xc3', b"[" * 100_000, b"1" * 100_000):
+        response = await client.request(method, address(path), content=content, headers=headers)
+        check_problem(response, 400, "invalid_body")
+    for content in (b"[]", b"7", b"null", b""):
+        response = await client.request(method, address(path), content=content, headers=headers)
+        check_problem(response, 422, "invalid_body")
+
+
+@pytest.mark.parametrize("path", sorted(DESCRIBED["paths"]))
+async def test_a_method_an_address_does_not_take_is_told_with_those_it_takes(
+    client: httpx2.AsyncClient, path: str
+) -> None:
+    response = await client.request("TRACE", address(path))
+    check_problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"]
+
+
+async def test_unknown_addresses_are_told_as_a_problem(client: httpx2.AsyncClient) -> None:
+    check_problem(await client.get("/nothing"), 404, "not_found")
+    check_problem(await client.get("http://test/nothing"), 404, "not_found")
+    del client.headers["Authorization"]
+    check_problem(await client.get("/nothing"), 401, "not_authenticated")
+
+
+async def test_a_body_beyond_the_limit_is_refused_with_and_without_a_length(client: httpx2.AsyncClient) -> None:
+    async def pieces() -> Any:
+        for _ in range(5):
+            yield b"x" * (1 << 20)
+
+    headers = {"Content-Type": "application/json"}
+    large = await client.post("/services", content=b"x" * (5 << 20), headers=headers)
+    check_problem(large, 413, "body_too_large")
+    check_problem(await client.post("/services", content=pieces(), headers=headers), 413, "body_too_large")
+
+
+async def test_a_bug_is_told_as_a_problem_without_its_words(
+    client: httpx2.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret detail")
+
+    monkeypatch.setattr("oneoff.operations.services.list_services", broken)
+    problem = check_problem(await client.get("/services"), 500, "internal_error")
+    assert "secret" not in str(problem)
+
+
+async def test_the_page_and_the_description_need_no_token_and_nothing_from_elsewhere(
+    client: httpx2.AsyncClient,
+) -> None:
+    del client.headers["Authorization"]
+    page = await client.get("http://test/docs")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "://" not in page.text
+    assert "<script" not in page.text
+    described = (await client.get("/openapi.json")).json()
+    assert described["openapi"].startswith("3.1")
+    assert described == DESCRIBED
+
+
+def test_every_error_has_a_status() -> None:
+    for leaf in walk_errors():
+        assert any(each in STATUSES for each in leaf.__mro__), leaf
+        assert leaf.code != errors.OneoffError.code, leaf
+
+
+def test_every_operation_says_what_it_does() -> None:
+    for path, item in DESCRIBED["paths"].items():
+        for method, operation in item.items():
+            assert operation.get("description"), (method, path)
+
+
+def test_the_page_shows_every_address() -> None:
+    page = render_page(DESCRIBED)
+    assert all(path in page for path in DESCRIBED["paths"])
+
+
+def test_the_reference_pages_are_as_the_code_says() -> None:
+    hint = "run `python -m oneoff.api.reference`"
+    assert (DOCS / "api.md").read_text() == render_api(DESCRIBED), hint
+    assert (DOCS / "errors.md").read_text() == render_errors(), hint
