@@ -51,6 +51,7 @@ class Script:
     may_cancel: bool = True
     answers_wait_for: threading.Event | None = None
     lose_answers: int = 0  # so many POSTs are carried out and their connection closed without an answer
+    lose_gets: int = 0
     fail_with: tuple[int, str, str] | None = None  # status, code, detail of every POST of a run
     deploy: list[dict[str, Any]] = field(default_factory=list)  # the states a deploy goes through
 
@@ -115,7 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, query, _ = self._take()
-        if path.endswith("/logs/stream"):
+        if self.api.script.lose_gets:
+            self.api.script.lose_gets -= 1
+            self.close_connection = True
+        elif path.endswith("/logs/stream"):
             self._stream()
         elif path.startswith("/runs/"):
             self._run_state(path, query)

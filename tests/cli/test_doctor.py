@@ -23,6 +23,7 @@ from oneoff.cli.machine_checks import (
 from oneoff.cli.server_checks import check_skew, loopback_names
 from oneoff.settings import Settings
 from tests.cli.conftest import Cli
+from tests.rig.dockerd import Dockerd
 
 _V1_LISTING = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t2\t1\t1\nmemory\t3\t1\t{memory}\npids\t4\t1\t1\n"
 
@@ -133,3 +134,11 @@ def test_variables_that_name_the_own_machine_are_found() -> None:
         "SECRET": None,
     }
     assert loopback_names({name: {"value": value} for name, value in values.items()}) == ["A", "B", "C", "D"]
+
+
+@pytest.mark.anyio
+async def test_a_docker_engine_is_named_with_its_version(dockerd: Dockerd) -> None:
+    works, *holes = await check_drivers(Settings(driver="docker", docker_host=dockerd.host))
+    assert (works.level, works.check) == ("ok", "driver docker")
+    assert works.says.startswith("works: docker ")
+    assert all(hole.level == "warning" and hole.mend for hole in holes)

@@ -18,6 +18,7 @@ from tests.cli.chopper import chopper
 from tests.cli.conftest import Cli
 from tests.rig.images import busybox_layout
 from tests.rig.process import end, free_port, start, wait_until_ready
+from tests.rig.registry import PASSWORD, USER, Registry
 
 PATH = "shop/production"
 
@@ -228,3 +229,18 @@ def test_doctor_asks_the_server_and_finds_variables_that_name_the_own_machine(re
     assert found["clocks"]["level"] == "ok"
     assert "DATABASE_URL" in found["variables"]["says"]
     assert "--network host" in found["variables"]["mend"]
+
+
+def test_a_deploy_from_a_registry_with_a_password_from_standard_input(real: Cli, locked_registry: Registry) -> None:
+    image = locked_registry.push("base", "shop/web:1")
+    path = "shop/locked"
+    assert real.run("service", "create", path).returncode == 0
+    refused = real.run("deploy", path, "--image", image)
+    assert refused.returncode == 1
+    assert b"the service has no live image yet" in refused.stderr.lower()
+    words = ("deploy", path, "--image", image, "--registry-user", USER, "--registry-password-stdin")
+    done = real.run(*words, stdin=PASSWORD.encode())
+    assert done.returncode == 0, done.stderr
+    assert b"sha256:" in done.stdout
+    assert PASSWORD.encode() not in done.stdout + done.stderr
+    assert real.run("run", "-q", path, "--", "true").returncode == 0

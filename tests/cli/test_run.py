@@ -132,6 +132,12 @@ def test_a_lost_answer_to_the_creation_makes_one_run(cli: Cli, api: FakeApi) -> 
     assert len(api.made) == 1
 
 
+def test_a_question_whose_answer_is_lost_is_asked_again(cli: Cli, api: FakeApi) -> None:
+    api.script.lose_gets = 3
+    api.script.ended.set()
+    assert cli.run(*_RUN).returncode == 0
+
+
 def test_missing_bytes_are_told_on_stderr_with_their_number(cli: Cli, api: FakeApi) -> None:
     api.script.records = [("stdout", b"begin"), (None, b"x" * 4321), ("stdout", b"end")]
     api.script.ended.set()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -22,6 +23,7 @@ from oneoff.cli.target import Target, find_local_server
 
 _API = "/api/v1"
 _LONGEST_ANSWER_SECONDS = 900  # a deploy or a first image may be copied before the answer comes
+_COME_BACK_SECONDS = 60
 # The server sends a comment at least every 15 s; a stream that is quiet for longer hangs on a dead connection.
 _LONGEST_QUIET_SECONDS = 45
 
@@ -48,7 +50,8 @@ class Client:
         return self._target.url
 
     def get(self, path: str, /, **query: Any) -> Answer:
-        return self.call("GET", path, query=query)
+        """Asked again for a minute when the connection was lost under it, as `create` is."""
+        return self._patiently(partial(self.call, "GET", path, query=query))
 
     def items(self, path: str, /, **query: Any) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
@@ -82,26 +85,9 @@ class Client:
         return Answer(response.text, value, response.headers, response.status_code)
 
     def create(self, path: str, body: Any) -> Answer:
-        """A POST that may be sent again: after a lost connection the same Idempotency-Key finds what was made.
-
-        A server that cannot be reached at all is an error at once; one that went away under the request is given
-        a minute to come back.
-        """
+        """A POST that may be sent again: after a lost connection the same Idempotency-Key finds what was made."""
         headers = {"Idempotency-Key": f"cli-{random.SystemRandom().getrandbits(128):032x}"}
-        deadline, sent, delays = time.monotonic() + 60, False, backoff()
-        while True:
-            try:
-                return self.call("POST", path, body=body, headers=headers)
-            except ServerUnreachable as problem:
-                sent = sent or problem.sent
-                if not sent or time.monotonic() > deadline:
-                    raise
-            except ApiRefused as problem:
-                # A proxy in front of a server that restarts answers for it.
-                if not sent or problem.status not in (502, 503, 504) or time.monotonic() > deadline:
-                    raise
-            time.sleep(next(delays))
-            self.look_again()
+        return self._patiently(partial(self.call, "POST", path, body=body, headers=headers))
 
     def events(self, path: str, last_event_id: int) -> Iterator[Event]:
         """Events of a stream from a position on. Ends quietly when the server ended it or it went silent; raises
@@ -134,6 +120,25 @@ class Client:
         with self._translated_errors():
             response = self._http.get(path, timeout=5)
         return Answer(response.text, None, response.headers, response.status_code)
+
+    def _patiently(self, send: Callable[[], Answer]) -> Answer:
+        """A server that cannot be reached at all is an error at once; one that went away under the request is given
+        a minute to come back."""
+        deadline, was_sent = time.monotonic() + _COME_BACK_SECONDS, False
+        for delay in backoff():
+            try:
+                return send()
+            except ServerUnreachable as problem:
+                was_sent = was_sent or problem.sent
+                if not was_sent or time.monotonic() > deadline:
+                    raise
+            except ApiRefused as problem:
+                # A proxy in front of a server that restarts answers for it.
+                if not was_sent or problem.status not in (502, 503, 504) or time.monotonic() > deadline:
+                    raise
+            time.sleep(delay)
+            self.look_again()
+        raise AssertionError("the delays never end")
 
     def _open(self, target: Target) -> httpx2.Client:
         headers = {"User-Agent": f"oneoff/{__version__}", "Oneoff-Client": "cli", "Accept-Encoding": "identity"}
