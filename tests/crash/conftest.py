@@ -9,7 +9,6 @@ import pytest
 
 from tests.crash.rig import Oracle, Server, oracle
 from tests.rig.dockerd import private_dockerd
-from tests.rig.images import image_ref
 
 
 @pytest.fixture
@@ -21,21 +20,9 @@ def truth(tmp_path: Path) -> Iterator[Oracle]:
 @pytest.fixture(params=["oci", "docker"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """Not started. Its service `shop/production` is on the host's network, so that its runs reach the oracle."""
-    made = Server(tmp_path / "data", request.param)
     if request.param == "oci":
-        yield made
-        made.stop()
+        with Server(tmp_path / "data", "oci") as made:
+            yield made
         return
-    with private_dockerd(tmp_path) as engine:
-        made.docker_host = engine.host
-        made.engine = engine
+    with private_dockerd(tmp_path) as engine, Server(tmp_path / "data", "docker", engine.host) as made:
         yield made
-        made.stop()
-
-
-@pytest.fixture
-def service_id(server: Server) -> str:
-    """Of a service on the busybox image; the server has been started for it."""
-    server.start()
-    body = {"path": "shop/production", "image": image_ref("base"), "networks": ["host"]}
-    return str(server.call("POST", "/services", body)["id"])

@@ -1,4 +1,4 @@
-"""What runs may leave behind on a machine: containers, processes, cgroups, mounts, namespaces, folders. Empty is right."""
+"""What runs may leave behind on a machine: containers, processes, cgroups, mounts, folders. Empty is right."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ def _is_supervisor(pid: int, server: Server) -> bool:
 
 def _cgroups(instance: str) -> list[Path]:
     root = Path("/sys/fs/cgroup")
-    return [path for path in (*root.glob(f"*/oneoff*{instance}*/*run-*"), *root.glob(f"oneoff*{instance}*/*run-*"))]
+    return [*root.glob(f"*/oneoff*{instance}*/*run-*"), *root.glob(f"oneoff*{instance}*/*run-*")]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.rig import process
+from tests.rig.images import image_ref
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +79,12 @@ class Server:
     def points(self) -> Path:
         return self.data.parent / f"{self.data.name}.points"
 
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def start(self, crash_at: int = 0) -> None:
         self.points.unlink(missing_ok=True)
         environment = {**os.environ, **self.options, "CRASH_AT": str(crash_at), "CRASH_LOG": str(self.points)}
@@ -126,6 +133,11 @@ class Server:
         with urllib.request.urlopen(request, timeout=60) as answer:
             content = answer.read()
             return json.loads(content) if "json" in answer.headers.get("Content-Type", "") else content
+
+    def create_service(self) -> str:
+        """The id of `shop/production`: busybox, on the host's network, so that its runs reach the oracle."""
+        body = {"path": "shop/production", "image": image_ref("base"), "networks": ["host"]}
+        return str(self.call("POST", "/services", body)["id"])
 
     def create_run(self, service_id: str, body: dict[str, Any], key: str) -> dict[str, Any] | None:
         """The run, or None when the server died before it answered."""

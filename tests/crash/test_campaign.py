@@ -1,7 +1,7 @@
 """SIGKILL of the server at every commit and every engine call of a run's life, one after the other, on real drivers.
 
-After a restart the run has its true exit code, was started exactly once by the command's own record, its log is exact to
-the byte, and nothing is left behind.
+After a restart the run has its true exit code, was started exactly once by the command's own record, its log is exact
+to the byte, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def finished_in_peace(server: Server, run_id: str) -> bool:
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_every_point_of_a_runs_life(server: Server, service_id: str, truth: Oracle) -> None:
+def test_killed_at_every_point_of_a_runs_life(server: Server, truth: Oracle) -> None:
+    server.start()
+    service_id = server.create_service()
     server.stop()
     server.start(crash_at=1)
     point = 1

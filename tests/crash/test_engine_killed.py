@@ -1,0 +1,56 @@
+"""SIGKILL of the Docker Engine under a running run: its true exit code, or `lost`. Never a guess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.gate import Gate
+from tests.crash.rig import Oracle, Server, wait_until
+from tests.rig.dockerd import private_dockerd
+
+
+def command(gate: Gate, truth: Oracle) -> dict[str, object]:
+    """Records every end that it sees itself, by itself."""
+    script = f"""
+        tell() {{ echo "$ONEOFF_RUN_ID $1" | nc 127.0.0.1 {truth.port} > /dev/null; }}
+        trap 'tell 9; exit 9' TERM
+        tell start
+        (echo "$ONEOFF_RUN_ID" | nc 127.0.0.1 {gate.port} > /dev/null) &
+        wait $!
+        tell 5
+        exit 5
+    """
+    return {"shell": script, "timeout_seconds": 300}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("live_restore", [True, False], ids=["live-restore", "without"])
+@pytest.mark.parametrize("ends_meanwhile", [True, False], ids=["ends-meanwhile", "goes-on"])
+def test_the_engine_is_killed_under_a_running_run(
+    tmp_path: Path, truth: Oracle, live_restore: bool, ends_meanwhile: bool
+) -> None:
+    gate = Gate()
+    with (
+        private_dockerd(tmp_path, live_restore=live_restore) as engine,
+        Server(tmp_path / "data", "docker", engine.host) as server,
+    ):
+        server.start()
+        run = server.create_run(server.create_service(), command(gate, truth), "one")
+        assert run is not None
+        wait_until(lambda: gate.waiting == {run["id"]}, 30, lambda: "it did not start")
+        engine.kill9()
+        if ends_meanwhile:
+            gate.let({run["id"]})
+            wait_until(lambda: "5" in truth.lines(run["id"]), 10, lambda: "it did not end")
+        engine.start()
+        gate.let({run["id"]})
+        ended = server.wait_for_end(run["id"], 60)
+        starts_and_ends = truth.lines(run["id"])
+        assert starts_and_ends.count("start") == 1
+        if ended["reason"] == "lost":
+            assert ended["exit_code"] is None
+        else:
+            assert str(ended["exit_code"]) in starts_and_ends, ended
+        print(f"live_restore={live_restore} ends_meanwhile={ends_meanwhile}: {ended['reason']} {ended['exit_code']}")
