@@ -266,6 +266,14 @@ async def test_a_killed_supervisor_leaves_an_unknown_end_and_nothing_else(
     assert await oci.driver.list() == []
 
 
+async def test_the_server_keeps_no_file_open_for_an_ended_run(oci: Workbench) -> None:
+    await oci.run("true")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(4):
+        await oci.run("true")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
 async def test_removing_a_running_container_ends_it(oci: Workbench) -> None:
     handle = await oci.start("sleep", "1000")
     await oci.driver.remove(handle)

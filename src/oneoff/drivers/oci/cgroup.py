@@ -138,8 +138,8 @@ def _removed(path: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(path):
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     _removed(entry.path)
         return False

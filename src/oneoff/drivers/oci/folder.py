@@ -64,8 +64,7 @@ def write_json(folder: str, name: str, value: dict[str, Any], *, durable: bool =
 
 
 def take_claim(folder: str) -> Claim | None:
-    """The right to start, or None when it is taken or the folder is gone. Give back the answer to `os.close` never:
-    the lock lives as long as its process.
+    """The right to start, or None when it is taken or the folder is gone. A supervisor holds it until it ends.
 
     The file is linked to its name after it was locked: nobody ever sees a claim that is not locked yet.
     """
@@ -74,6 +73,7 @@ def take_claim(folder: str) -> Claim | None:
     except OSError:
         return None
     staged = f".claim.{os.getpid()}.{os.urandom(4).hex()}"
+    fd = -1
     try:
         fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,6 +85,8 @@ def take_claim(folder: str) -> Claim | None:
         # At our end both are closed, in any order, and a watcher of the folder is told each time.
         return fd, os.open(CLAIM, os.O_WRONLY | os.O_CLOEXEC, dir_fd=parent)
     except OSError:
+        if fd >= 0:
+            os.close(fd)
         return None
     finally:
         os.close(parent)
