@@ -165,9 +165,7 @@ class DockerDriver:
     def logs(self, handle: Handle, position: LogPosition) -> AsyncIterator[LogChunk]:
         reader = LogReader(self._engine, handle, position)
         is_fresh = position == LogPosition()
-        return reader.read(
-            lambda: self.inspect(handle), lambda: self._live.pop(handle.engine_id, None) if is_fresh else None
-        )
+        return reader.read(self._ending, lambda: self._live.pop(handle.engine_id, None) if is_fresh else None)
 
     async def wait(self, handle: Handle) -> Exit:
         return await self._ending.wait(handle)

@@ -30,11 +30,12 @@ class Ending:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._kills: dict[str, tuple[float, asyncio.Task[None]]] = {}
+        self._waits: dict[str, asyncio.Task[bool]] = {}
 
     async def wait(self, handle: Handle) -> Exit:
         """As `Driver.wait` says."""
         while True:
-            await self._until_not_running(handle)
+            await self.until_not_running(handle)
             inspected = await self.inspect(handle)
             if inspected is None:
                 raise ContainerGone(handle.name)
@@ -46,6 +47,14 @@ class Ending:
             if state is ContainerState.CREATED:
                 # "Not running" is true for it as well, at once: look again soon for a start that is under way.
                 await asyncio.sleep(0.05)
+
+    async def until_not_running(self, handle: Handle) -> bool:
+        """True as soon as the engine says that it does not run; False after some seconds. Callers share a request."""
+        task = self._waits.get(handle.engine_id)
+        if task is None:
+            task = self._waits[handle.engine_id] = asyncio.create_task(self._ask_until_not_running(handle))
+            task.add_done_callback(lambda done: self._forget_wait(handle, done))
+        return await asyncio.shield(task)
 
     async def inspect(self, handle: Handle) -> dict[str, Any] | None:
         """The engine's words about a container; None when it is not there."""
@@ -77,13 +86,13 @@ class Ending:
             going[1].cancel()
 
     async def close(self) -> None:
-        tasks = [task for _, task in self._kills.values()]
+        tasks = [*(task for _, task in self._kills.values()), *self._waits.values()]
         self._kills.clear()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _until_not_running(self, handle: Handle) -> None:
+    async def _ask_until_not_running(self, handle: Handle) -> bool:
         # Safe against a lost exit: the container was started before and is never removed by the engine itself,
         # so "not running" is answered at once for one that has ended already. (`interval` is Podman's polling.)
         params = {"condition": "not-running", "interval": "50ms"}
@@ -93,7 +102,14 @@ class Ending:
         try:
             await asyncio.wait_for(self._engine.send(call), _LOOK_AGAIN_SECONDS)
         except TimeoutError:
-            return
+            return False
+        return True
+
+    def _forget_wait(self, handle: Handle, done: asyncio.Task[bool]) -> None:
+        self._waits.pop(handle.engine_id, None)
+        if not done.cancelled():
+            # Whoever waited has had it; without this line Python complains when nobody did.
+            done.exception()
 
     async def _to_true_exit(self, handle: Handle, inspected: dict[str, Any]) -> Exit:
         self.forget(handle)

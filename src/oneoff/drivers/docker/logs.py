@@ -9,27 +9,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 
 from oneoff.drivers.docker.client import Engine
 from oneoff.drivers.docker.connection import open_log
+from oneoff.drivers.docker.convert import to_state
 from oneoff.drivers.docker.demux import Demultiplexer, Piece, to_time
+from oneoff.drivers.docker.ending import Ending
 from oneoff.drivers.docker.live import LiveOutput
 from oneoff.drivers.driver import ContainerState, Handle, LogChunk, LogPosition
 from oneoff.errors import ContainerGone, EngineUnavailable
 
 _NAMES = {1: "stdout", 2: "stderr"}
-_SECONDS_FOR_STATE = 10.0
 _LOOK_AGAIN_SECONDS = 0.2
 # Logs up to this size are simply read again and counted; of larger ones the end is compared.
 _COUNTED_BYTES = 1 << 20
 _TAIL_RECORDS = 2000
 _TAIL_BYTES = 256 << 10
 _PROOF_BYTES = 4096
-
-Inspect = Callable[[], Awaitable[ContainerState]]
 
 
 class Tail:
@@ -58,9 +57,7 @@ class LogReader:
         self._kept = {1: position.stdout, 2: position.stderr}
         self._tails = {1: Tail(), 2: Tail()}
 
-    async def read(
-        self, inspect: Inspect, take_live: Callable[[], LiveOutput | None]
-    ) -> AsyncGenerator[LogChunk, None]:
+    async def read(self, ending: Ending, take_live: Callable[[], LiveOutput | None]) -> AsyncGenerator[LogChunk, None]:
         """Chunks from the position on, until the container's output has ended."""
         live = take_live()
         if live is not None:
@@ -71,16 +68,17 @@ class LogReader:
                         yield chunk
             finally:
                 await live.close()
-            if await self._has_ended(inspect) and live.is_whole and await self._holds_no_more():
+            # The output is closed shortly before the state changes; if it goes on running, we were let go.
+            if live.is_whole and await ending.until_not_running(self._handle) and await self._holds_no_more():
                 return
         can_follow = not (await self._engine.version()).is_podman
-        while await inspect() is ContainerState.RUNNING:
+        while await self._is_running(ending):
             began = time.monotonic()
             async with aclosing(self._read_held(follow=can_follow)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             if can_follow:
-                await self._has_ended(inspect)
+                await ending.until_not_running(self._handle)
             else:
                 # Podman's follower loses lines in the middle when there are many (seen with 4.3.1): look again instead,
                 # and the less often the longer it takes.
@@ -89,6 +87,12 @@ class LogReader:
         async with aclosing(self._read_held(follow=False)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def _is_running(self, ending: Ending) -> bool:
+        inspected = await ending.inspect(self._handle)
+        if inspected is None:
+            raise ContainerGone(self._handle.name)
+        return to_state(inspected) is ContainerState.RUNNING
 
     async def _read_held(self, *, follow: bool) -> AsyncGenerator[LogChunk, None]:
         """Everything the engine holds, without what is kept already."""
@@ -119,19 +123,6 @@ class LogReader:
         self._kept[piece.stream] += len(data)
         written = to_time(piece.time) if piece.time else datetime.now(UTC)
         return LogChunk(self._kept[1] + self._kept[2], _NAMES[piece.stream], written, data)
-
-    async def _has_ended(self, inspect: Inspect) -> bool:
-        """The output is closed shortly before the state changes. False: it goes on running, and we were let go."""
-        deadline = asyncio.get_running_loop().time() + _SECONDS_FOR_STATE
-        delay = 0.002
-        while (state := await inspect()) is ContainerState.RUNNING:
-            if asyncio.get_running_loop().time() > deadline:
-                return False
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 0.5)
-        if state is ContainerState.ABSENT:
-            raise ContainerGone(self._handle.name)
-        return True
 
     async def _holds_no_more(self) -> bool:
         """Did the attached stream bring everything? Counted per stream, or proved by the end of a large log."""
