@@ -15,11 +15,11 @@ NOTE = "server.json"
 
 
 def runtime_dir() -> Path:
-    """`/run/oneoff` for root, else under $XDG_RUNTIME_DIR; a temporary folder where neither exists."""
-    if os.geteuid() == 0:
-        return Path("/run/oneoff")
+    """Under $XDG_RUNTIME_DIR, else `/run/oneoff` for root; a temporary folder where neither is to be had."""
     if base := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(base) / "oneoff"
+    if os.geteuid() == 0:
+        return Path("/run/oneoff")
     return Path(tempfile.gettempdir()) / f"oneoff-{os.geteuid()}"
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import os
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 import uvicorn
 import uvloop
 
-from oneoff import __version__
+from oneoff import __version__, journal
 from oneoff.api.app import create_app
 from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.drivers.registry import DriverChoice, open_driver
@@ -37,8 +38,6 @@ from oneoff.settings import Settings
 from oneoff.store.database import Database, open_database
 from oneoff.store.schema import upgrade
 
-log = structlog.get_logger()
-
 _STREAMS_END_SECONDS = 2  # then connections that are still open are closed
 
 
@@ -55,7 +54,6 @@ class Parts:
 
 def serve(settings: Settings, parts: Parts | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of the process."""
-    _configure_logging()
     try:
         uvloop.run(_Server(settings, parts or Parts()).run())
     except OneoffError as problem:
@@ -133,7 +131,10 @@ class _Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, http)
         stack.callback(remove_note, write_note(url, context.settings.data_dir))
-        log.info("serving", url=url, version=__version__, engine=context.facts.engine, data=str(context.settings.data_dir))
+        journal.info(
+            "serving", url=url, version=__version__, engine=context.facts.engine, data=str(context.settings.data_dir)
+        )
+        _give_back_memory()
         notify_systemd("READY=1")
         await http.serve(sockets=[listener])
 
@@ -141,7 +142,7 @@ class _Server:
         """End the streams, then the server; running containers go on."""
         if http.should_exit:
             http.force_exit = True
-        log.info("stopping; running containers go on")
+        journal.info("stopping; running containers go on")
         notify_systemd("STOPPING=1")
         self._signals.server_stopping()
         http.should_exit = True
@@ -160,6 +161,15 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def _give_back_memory() -> None:
+    """What starting took and nobody needs any more goes back to the system; what is left is not looked at by the
+    garbage collector again."""
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError, AttributeError):  # not the C library of GNU
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     """Bound and listening before anything else starts, so that a taken port is told at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -172,16 +182,3 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SettingsInvalid([f"--listen {host}:{port}: {problem.strerror}; choose another port"]) from problem
     listener.listen(1024)
     return listener
-
-
-def _configure_logging() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )

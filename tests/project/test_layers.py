@@ -22,12 +22,11 @@ OWNERS = {
     "fastapi": ["api/**/*.py"],
     "starlette": ["api/**/*.py"],
     "click": ["cli/**/*.py"],
-    "rich": ["cli/**/*.py"],
     "cryptography": ["sealing.py"],
     "uvicorn": ["server.py"],
     "subprocess": ["drivers/oci/*.py", "drivers/docker/archive.py", "cli/**/*.py"],
 }
-PROCESS_STARTERS = {"image.py", "network.py", "netrules.py", "supervisor.py", "runtime.py", "launcher.py", "archive.py"}
+PROCESS_STARTERS = {"image.py", "network.py", "netrules.py", "supervisor.py", "runtime.py", "launcher.py", "archive.py", "zygote.py"}
 
 
 def modules() -> list[Path]:

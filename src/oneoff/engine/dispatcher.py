@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import structlog
-
+from oneoff import journal
 from oneoff.core.outcome import Outcome
 from oneoff.core.queue import Waiting, in_order
 from oneoff.core.run import Reason, Run, RunStatus
@@ -18,8 +17,6 @@ from oneoff.engine.spec import prepare_image
 from oneoff.errors import DriverError, EngineUnavailable, ImageUnavailable, OneoffError
 from oneoff.store import runs
 from oneoff.store.runs import End
-
-log = structlog.get_logger()
 
 _LOOK_AGAIN_SECONDS = 2.0
 _PULLS_AT_ONCE = 4
@@ -99,7 +96,7 @@ class Dispatcher:
             await work
         except OneoffError as problem:
             # The row is as it was: the rescuer takes the run up again.
-            log.warning("run interrupted", run=run_id, error=str(problem))
+            journal.warning("run interrupted", run=run_id, error=str(problem))
         finally:
             self._going.pop(run_id, None)
             self._context.signals.slot_freed()
@@ -154,4 +151,4 @@ class Dispatcher:
         """A defect that struck one run is logged; the rescuer takes the run up again."""
         self._tasks.discard(task)
         if not task.cancelled() and (problem := task.exception()) is not None:
-            log.error("run interrupted by a defect", exc_info=problem)
+            journal.error("run interrupted by a defect", problem)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
+from oneoff import journal
 from oneoff.core.outcome import Exit, Outcome, StopKind, StopRequest, conclude
 from oneoff.core.run import Reason, Run, RunStatus
 from oneoff.drivers.driver import Handle
@@ -15,8 +14,6 @@ from oneoff.logs.folder import LogEnd, log_folder, read_end
 from oneoff.logs.writer import LogWriter
 from oneoff.store import runs
 from oneoff.store.runs import End
-
-log = structlog.get_logger()
 
 
 class Ending:
@@ -54,7 +51,7 @@ class Ending:
     async def _commit(self, run: Run, end: End) -> None:
         lease = self._context.lease
         applied = await self._context.database.run(lambda c: runs.end_if_leased(c, run.id, lease, end))
-        log.info(
+        journal.info(
             "run ended" if applied else "end dropped as stale",
             run=run.id,
             status=end.outcome.status.value,
@@ -74,7 +71,7 @@ class Ending:
         try:
             await self._context.driver.remove(handle)
         except DriverError as problem:
-            log.warning("left to the janitor", run=handle.run_id, error=str(problem))
+            journal.warning("left to the janitor", run=handle.run_id, error=str(problem))
 
 
 def _stop_request(run: Run) -> StopRequest | None:

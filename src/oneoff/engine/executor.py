@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-import structlog
-
+from oneoff import journal
 from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import ContainerState, Handle, PreparedImage
@@ -33,8 +32,6 @@ from oneoff.errors import (
 from oneoff.store import runs
 from oneoff.store.database import Connection
 from oneoff.store.runs import Placement, StartFacts
-
-log = structlog.get_logger()
 
 Started = tuple[Run, Handle]
 Begin = Callable[[Run], Awaitable[Started | None]]
@@ -71,7 +68,7 @@ class Executor:
 
     async def resume(self, run: Run) -> None:
         """Go on with a starting or running run whose lease was just taken."""
-        log.info("resuming", run=run.id, status=run.status.value)
+        journal.info("resuming", run=run.id, status=run.status.value)
         await self._to_the_end(run, self._recover)
 
     async def _to_the_end(self, run: Run, begin: Begin) -> None:
@@ -79,7 +76,7 @@ class Executor:
             if started := await self._begin(run, begin):
                 await self._supervise(*started)
         except Stale:
-            log.info("dropped, it is no longer ours", run=run.id)
+            journal.info("dropped, it is no longer ours", run=run.id)
 
     async def _begin(self, run: Run, begin: Begin) -> Started | None:
         """`begin` brings the container to run; what stays unclear then is decided by what the engine says."""

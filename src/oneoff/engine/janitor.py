@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import structlog
-
+from oneoff import journal
 from oneoff.core.run import FINAL
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
@@ -16,8 +15,6 @@ from oneoff.errors import DriverError
 from oneoff.logs.archive import compress_log
 from oneoff.logs.folder import ARCHIVE, END, log_folder
 from oneoff.store import deploys, idempotency, runs
-
-log = structlog.get_logger()
 
 _LOOK_AGAIN_SECONDS = 60.0
 _IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -40,7 +37,7 @@ class Janitor:
             try:
                 await clean()
             except DriverError as problem:
-                log.warning("not cleaned", what=clean.__name__, error=str(problem))
+                journal.warning("not cleaned", what=clean.__name__, error=str(problem))
         return _LOOK_AGAIN_SECONDS
 
     async def _remove_containers(self) -> None:
@@ -53,7 +50,7 @@ class Janitor:
         for handle in handles:
             status = statuses.get(handle.run_id)
             if status is None or status in FINAL:
-                log.info("removing a left container", run=handle.run_id)
+                journal.info("removing a left container", run=handle.run_id)
                 await driver.remove(handle)
 
     async def _drop_images(self) -> None:
@@ -61,7 +58,7 @@ class Janitor:
         needed = await self._context.database.read(runs.fetch_needed_digests)
         budget = self._context.settings.image_budget_bytes
         for digest in await self._context.driver.drop_images(frozenset(live | needed), budget):
-            log.info("dropped an image", digest=digest)
+            journal.info("dropped an image", digest=digest)
 
     async def _compress_logs(self) -> None:
         """All of them once after the start, then those that ended since."""
@@ -80,7 +77,7 @@ def _compress_each(folders: Iterable[Path]) -> None:
         try:
             compress_log(folder)
         except OSError as problem:  # a full disk, for example; the log stays as it is
-            log.warning("not compressed", folder=folder.name, error=str(problem))
+            journal.warning("not compressed", folder=folder.name, error=str(problem))
 
 
 def _ended_logs(root: Path) -> Iterator[Path]:

@@ -7,12 +7,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
-
+from oneoff import journal
 from oneoff.core.clock import Clock
 from oneoff.errors import OneoffError
-
-log = structlog.get_logger()
 
 _LONGEST_SLEEP = 3600.0  # timers and clocks go wrong over longer spans; looking again costs nothing
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -46,10 +43,10 @@ async def keep_ticking(agent: Agent, clock: Clock) -> None:
             delay = await agent.tick()
             pause = _FIRST_PAUSE
         except OneoffError as problem:
-            log.warning("tick failed", agent=agent.name, error=str(problem))
+            journal.warning("tick failed", agent=agent.name, error=str(problem))
             delay, pause = pause, min(pause * 2, _LONGEST_PAUSE)
-        except Exception:  # a defect in one agent must not stop the server
-            log.exception("tick failed", agent=agent.name)
+        except Exception as problem:  # noqa: BLE001 - a defect in one agent must not stop the server
+            journal.error("tick failed", problem, agent=agent.name)
             delay, pause = pause, min(pause * 2, _LONGEST_PAUSE)
         await sleep_unless(agent.wake, clock, delay)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import structlog
-
+from oneoff import journal
 from oneoff.engine.context import Context
-
-log = structlog.get_logger()
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -26,7 +23,7 @@ class Patience:
         self._since = now if self._since is None else self._since
         if now - self._since > self._context.settings.node_away_seconds:
             return False
-        log.warning("the engine does not answer", error=str(problem), pause=self._pause)
+        journal.warning("the engine does not answer", error=str(problem), pause=self._pause)
         await clock.sleep(self._pause)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         return True

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import structlog
-
+from oneoff import journal
 from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.store import nodes, runs
 from oneoff.store.runs import End
-
-log = structlog.get_logger()
 
 _LOOK_AGAIN_SECONDS = 10.0
 
@@ -68,5 +65,5 @@ class Rescuer:
         why = f"its node {run.node} has been away for more than {self._context.settings.node_away_seconds} s"
         end = End(Outcome(RunStatus.FAILED, Reason.LOST), finished_at, message=why)
         if await self._context.database.run(lambda c: runs.end_if_leased(c, run.id, run.lease, end)):
-            log.warning("run lost", run=run.id, node=run.node)
+            journal.warning("run lost", run=run.id, node=run.node)
             self._context.signals.run_changed(run.id)

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import structlog
-
+from oneoff import journal
 from oneoff.core.outcome import Exit, StopKind
 from oneoff.core.run import Run
 from oneoff.drivers.driver import Handle, LogPosition
@@ -17,8 +16,6 @@ from oneoff.logs.folder import log_folder
 from oneoff.logs.writer import LogWriter
 from oneoff.store import runs
 from oneoff.store.database import Connection
-
-log = structlog.get_logger()
 
 _LOOK_AGAIN_SECONDS = 5.0  # hints get lost, and another server may have taken the request to stop
 _OUTPUT_AFTER_EXIT_SECONDS = 15.0  # the engine may hold the log open a little longer than the container lives
@@ -108,7 +105,7 @@ class Watch:
         try:
             await self._context.driver.stop(self._handle, grace_seconds)
         except EngineUnavailable as problem:
-            log.warning("stop not sent, trying again", run=self._run.id, error=str(problem))
+            journal.warning("stop not sent, trying again", run=self._run.id, error=str(problem))
             self._stop_sent = False
 
     async def _store_output(self) -> None:
@@ -126,7 +123,7 @@ class Watch:
         try:
             await asyncio.wait_for(output, _OUTPUT_AFTER_EXIT_SECONDS)
         except TimeoutError:
-            log.warning("the engine does not end the log", run=self._run.id)
+            journal.warning("the engine does not end the log", run=self._run.id)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
