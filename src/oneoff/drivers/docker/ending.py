@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from oneoff.drivers.docker.client import Call, Engine, Refusals
@@ -24,12 +26,19 @@ _SIGKILL_CODE = 137
 _CODE_KEYS = ("exitCode", "containerExitCode")
 
 
+@dataclass(slots=True)
+class _DueKill:
+    due: float  # time.monotonic()
+    called_off: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
 class Ending:
     """Waits and kills for one engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._kills: dict[str, tuple[float, asyncio.Task[None]]] = {}
+        self._kills: dict[str, _DueKill] = {}
         self._waits: dict[str, asyncio.Task[bool]] = {}
 
     async def wait(self, handle: Handle) -> Exit:
@@ -73,20 +82,21 @@ class Ending:
         if going is None:
             if not await self._signal(handle, "SIGTERM"):
                 return
-        elif due >= going[0]:
+        elif due >= going.due:
             return
         else:
-            going[1].cancel()
-        task = asyncio.create_task(self._kill_at(handle, due))
-        self._kills[handle.engine_id] = (due, task)
+            going.called_off.set()
+        kill = _DueKill(due)
+        self._kills[handle.engine_id] = kill
+        kill.task = asyncio.create_task(self._kill_when_due(handle, kill))
 
     def forget(self, handle: Handle) -> None:
         """It ended or is gone: no KILL is due any more."""
         if going := self._kills.pop(handle.engine_id, None):
-            going[1].cancel()
+            going.called_off.set()
 
     async def close(self) -> None:
-        tasks = [*(task for _, task in self._kills.values()), *self._waits.values()]
+        tasks = [*(kill.task for kill in self._kills.values() if kill.task), *self._waits.values()]
         self._kills.clear()
         for task in tasks:
             task.cancel()
@@ -150,16 +160,19 @@ class Ending:
             return False
         return True
 
-    async def _kill_at(self, handle: Handle, due: float) -> None:
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-        while True:
+    async def _kill_when_due(self, handle: Handle, kill: _DueKill) -> None:
+        # Called off by an event, not by cancelling: a request that is under way is left to finish.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(kill.called_off.wait(), max(0.0, kill.due - time.monotonic()))
+        while not kill.called_off.is_set():
             try:
                 await self._signal(handle, "SIGKILL")
             except EngineUnavailable:
                 await asyncio.sleep(_KILL_RETRY_SECONDS)
             else:
                 break
-        self._kills.pop(handle.engine_id, None)
+        if self._kills.get(handle.engine_id) is kill:
+            del self._kills[handle.engine_id]
 
 
 async def read_events(engine: Engine, handle: Handle, action: str, since: float) -> list[dict[str, Any]]:
