@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from oneoff.chance import take
 from oneoff.errors import StoreUnavailable
 
 _VERSION = b"\x01"
@@ -29,7 +30,7 @@ class Sealer:
 
     def seal(self, plain: bytes, place: str) -> bytes:
         """A box for `plain` that opens only at `place` ("runs/run-…/variables")."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = take(_NONCE_BYTES)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plain, place.encode())
 
     def open(self, box: bytes, place: str) -> bytes:

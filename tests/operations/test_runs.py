@@ -76,6 +76,23 @@ async def test_a_run_gets_environment_service_and_own_variables_in_that_order(ho
     }
 
 
+async def test_a_run_gets_the_variables_as_they_are_when_it_is_created(home: Home) -> None:
+    service = await home.add_service()
+    for owner, value in ((service.id, "1"), (service.id, "2"), (service.environment_id, "3"), (service.id, "4")):
+        await variables.merge_variables(home.context, owner, {"A": VariableChange(value)})
+        run = await accept(home, service.id)
+        own = value if owner == service.id else "2"
+        assert (await opened(home, run.id))["variables"] == {"A": own}
+
+
+async def test_a_changed_service_changes_its_next_run(home: Home) -> None:
+    service = await home.add_service()
+    await accept(home, service.id)
+    await services.change_service(home.context, service.id, {"instance_type": "plan-srv-008", "entrypoint": "clear"})
+    run = await accept(home, service.id)
+    assert (run.instance_type, run.entrypoint) == ("plan-srv-008", "clear")
+
+
 async def test_variables_lie_sealed_in_the_store(home: Home) -> None:
     service = await home.add_service()
     run = await accept(home, service.id, RunRequest(Command(("true",)), {"A": VariableChange("visible-value")}))

@@ -23,6 +23,7 @@ from oneoff.operations.runs import RunView
 from oneoff.operations.services import Service
 from oneoff.operations.tokens import Token
 
+_LOG_COUNTS = ("stdout_bytes", "stderr_bytes", "missing_bytes")
 _MONTH_SECONDS = 30 * 86_400
 
 
@@ -79,11 +80,7 @@ def to_run(view: RunView) -> dict[str, Any]:
         "finished_at": to_time(run.finished_at),
         "duration_seconds": span,
         "cost_usd": format_usd(run_cost(run)) if run.status.is_final else None,
-        "log": {
-            "stdout_bytes": run.stdout_bytes,
-            "stderr_bytes": run.stderr_bytes,
-            "missing_bytes": run.missing_bytes,
-        },
+        "log": {name: getattr(run, name) for name in _LOG_COUNTS},
         "message": run.message,
     }
 

@@ -13,7 +13,8 @@ from oneoff.errors import OneoffError
 from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
 
-_RESOURCES = (services, variables, deploys, runs, logs, tokens, places)
+# Routes are tried one after another: what is asked most comes first.
+_RESOURCES = (runs, logs, services, variables, deploys, tokens, places)
 
 
 def create_app(context: Context) -> FastAPI:
@@ -31,8 +32,8 @@ def create_app(context: Context) -> FastAPI:
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     app.add_exception_handler(Exception, problems.on_unexpected)
-    app.include_router(health.router)
     for resource in _RESOURCES:
         app.include_router(resource.router, prefix=API)
+    app.include_router(health.router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from oneoff.chance import take
 from oneoff.core.clock import Clock
 from oneoff.core.ids import CHANCE_BYTES, make_id
 from oneoff.drivers.driver import Driver, NodeFacts
@@ -30,4 +30,4 @@ class Context:
     lease: str
 
     def new_id(self, kind: str) -> str:
-        return make_id(kind, self.clock.now(), os.urandom(CHANCE_BYTES))
+        return make_id(kind, self.clock.now(), take(CHANCE_BYTES))

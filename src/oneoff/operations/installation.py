@@ -12,7 +12,7 @@ from oneoff.core.ids import CHANCE_BYTES, make_id
 from oneoff.core.plan import FIRST_PLAN
 from oneoff.operations.tokens import ensure_admin_token
 from oneoff.sealing import Sealer
-from oneoff.store import installation
+from oneoff.store import configuration, installation
 from oneoff.store.database import Database
 from oneoff.store.dialect import Connection
 
@@ -47,6 +47,7 @@ async def set_up(database: Database, sealer: Sealer, clock: Clock, data_dir: Pat
         sealer.open(bytes.fromhex(installation.save_value_if_absent(connection, "key", key_check)), _KEY_PLACE)
         kept = installation.save_value_if_absent(connection, "instance", instance)
         workspace = installation.save_value_if_absent(connection, "workspace", workspace_id)
+        installation.save_value_if_absent(connection, configuration.NAME, configuration.new_version())
         installation.save_workspace_if_absent(connection, workspace, "default", FIRST_PLAN, now)
         return Installation(kept, workspace)
 

@@ -15,14 +15,15 @@ from oneoff.core.plan import PLANS
 from oneoff.core.queue import in_order
 from oneoff.core.run import Reason, Run, RunStatus, Trigger
 from oneoff.core.service import parse_path
-from oneoff.core.variables import Variable, check_variables
+from oneoff.core.variables import check_variables
 from oneoff.engine.spec import variables_place
 from oneoff.errors import NoLiveImage, NotFound
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
+from oneoff.operations.launches import get_materials
 from oneoff.operations.room import check_room
-from oneoff.operations.variables import VariableChange, apply_change, open_variables
-from oneoff.store import idempotency, runs, services, variables
+from oneoff.operations.variables import VariableChange, Variables, apply_change
+from oneoff.store import idempotency, runs, services
 from oneoff.store.dialect import Connection
 from oneoff.store.idempotency import Idempotency
 from oneoff.store.runs import End, RunFilter
@@ -71,9 +72,9 @@ async def accept_run(
     def work(connection: Connection) -> Run:
         if (earlier := idempotency.find_resource(connection, idempotent)) is not None:
             return runs.get_run(connection, earlier)
-        launch = services.get_launch(connection, service_id)
-        box = _seal_variables(context, connection, launch, request, run_id)
-        run = _make(context, launch, request, run_id, (actor, trigger))
+        materials = get_materials(context, connection, service_id)
+        box = _seal_variables(context, materials.variables, request, run_id)
+        run = _make(context, materials.launch, request, run_id, (actor, trigger))
         runs.save_new(connection, run, box)
         idempotency.save_resource(connection, idempotent, run_id, now)
         return run
@@ -146,15 +147,9 @@ def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
     return RunView(run, position, run.waiting_for or f"{what} ({taken} of {slots} slots taken)")
 
 
-def _seal_variables(
-    context: Context, connection: Connection, launch: Launch, request: RunRequest, run_id: str
-) -> bytes:
+def _seal_variables(context: Context, found: Variables, request: RunRequest, run_id: str) -> bytes:
     """Everything the run gets but the built-in ones, as configured at this moment."""
-    layers = variables.fetch_layers(connection, launch.environment_id, launch.service_id)
-    found = open_variables(context.sealer, layers)
-    merged: dict[str, Variable] = found | {
-        name: apply_change(name, change, found.get(name)) for name, change in request.variables.items()
-    }
+    merged = found | {name: apply_change(name, change, found.get(name)) for name, change in request.variables.items()}
     values = {name: each.value for name, each in merged.items()}
     check_variables(values)
     secret = [name for name, each in merged.items() if each.secret]

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.image import ImageConfig
 from oneoff.errors import NotFound
+from oneoff.store.configuration import change_version
 from oneoff.store.tables import deploys, services
 
 
@@ -97,6 +98,7 @@ def make_live_if_newest(connection: Connection, deploy: Deploy) -> bool:
         .where(deploys.c.id == live, deploys.c.status == DeployStatus.LIVE.value)
         .values(status=DeployStatus.DEACTIVATED.value)
     )
+    change_version(connection)
     connection.execute(update(services).where(services.c.id == deploy.service_id).values(live_deploy_id=deploy.id))
     return True
 

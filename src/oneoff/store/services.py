@@ -14,6 +14,7 @@ from oneoff.core.clock import from_us, to_us
 from oneoff.core.command import Entrypoint
 from oneoff.core.service import ServicePath, ServiceType
 from oneoff.errors import AmbiguousPath, NotFound
+from oneoff.store.configuration import change_version
 from oneoff.store.dialect import insert_if_absent
 from oneoff.store.tables import deploys, services, variables, workspaces
 
@@ -150,11 +151,13 @@ def get_launch(connection: Connection, service_id: str) -> Launch:
 def save_changes(connection: Connection, service_id: str, changes: Mapping[str, Any]) -> None:
     """`changes` are values by the names of Service's fields."""
     if changes:
+        change_version(connection)
         connection.execute(update(services).where(services.c.id == service_id).values(_to_row(changes)))
 
 
 def delete_with_deploys(connection: Connection, service_id: str) -> None:
     """Its runs stay: history outlives the service."""
+    change_version(connection)
     connection.execute(delete(variables).where(variables.c.owner_id == service_id))
     connection.execute(delete(deploys).where(deploys.c.service_id == service_id))
     connection.execute(delete(services).where(services.c.id == service_id))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, delete, select
 
+from oneoff.store.configuration import change_version
 from oneoff.store.tables import variables
 
 
@@ -37,6 +38,7 @@ def fetch_layers(connection: Connection, environment_id: str, service_id: str) -
 
 def replace_variables(connection: Connection, owner_id: str, kept: Sequence[SealedVariable]) -> None:
     """Afterwards the owner has exactly those in `kept`."""
+    change_version(connection)
     connection.execute(delete(variables).where(variables.c.owner_id == owner_id))
     if kept:
         connection.execute(variables.insert(), [_to_row(each) for each in kept])
