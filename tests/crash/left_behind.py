@@ -24,10 +24,10 @@ def left_behind(server: Server) -> list[str]:
     return found
 
 
-def docker(server: Server, path: str) -> list[dict[str, object]]:
-    """A GET on the engine's API, by curl: independent of our own client."""
+def docker(server: Server, path: str, method: str = "GET") -> list[dict[str, object]]:
+    """A request to the engine's API, by curl: independent of our own client."""
     socket = server.docker_host.removeprefix("unix://")
-    argv = ["curl", "-sS", "--unix-socket", socket, f"http://engine{path}"]
+    argv = ["curl", "-sS", "-X", method, "--unix-socket", socket, f"http://engine{path}"]
     listing: list[dict[str, object]] = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
     return listing
 

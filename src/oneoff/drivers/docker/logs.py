@@ -56,6 +56,7 @@ class LogReader:
         self._handle = handle
         self._kept = {1: position.stdout, 2: position.stderr}
         self._tails = {1: Tail(), 2: Tail()}
+        self._live_was_whole = False
 
     async def read(self, ending: Ending, take_live: Callable[[], LiveOutput | None]) -> AsyncGenerator[LogChunk, None]:
         """Chunks from the position on, until the container's output has ended."""
@@ -68,6 +69,7 @@ class LogReader:
                         yield chunk
             finally:
                 await live.close()
+            self._live_was_whole = live.is_whole
             # The output is closed shortly before the state changes; if it goes on running, we were let go.
             if live.is_whole and await ending.until_not_running(self._handle) and await self._holds_no_more():
                 return
@@ -96,7 +98,7 @@ class LogReader:
 
     async def _read_held(self, *, follow: bool) -> AsyncGenerator[LogChunk, None]:
         """Everything the engine holds, without what is kept already."""
-        skip = dict(self._kept)
+        skip, before = dict(self._kept), dict(self._kept)
         demultiplexer = await self._demultiplexer()
         async with open_log(self._engine, self._handle.engine_id, _params(follow=follow)) as blocks:
             async for block in blocks:
@@ -106,6 +108,10 @@ class LogReader:
         last = demultiplexer.finish()
         if not follow:
             for piece in last:
+                # A newline that is only assumed: the attached stream, when it came to its end, knows better.
+                is_known = self._live_was_whole and not skip[piece.stream]
+                if is_known and self._kept[piece.stream] == before[piece.stream]:
+                    continue
                 if chunk := self._take(piece, skip):
                     yield chunk
             if any(skip.values()):
