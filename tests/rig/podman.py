@@ -77,7 +77,8 @@ class Podman:
         """Returns when the service answers."""
         self.socket.unlink(missing_ok=True)
         argv = [*self._command(), "system", "service", "--time=0", self.host]
-        self._service = process.start(argv, self.log, env=self._environment)
+        # conmon leaves an empty file `oom` where it was started
+        self._service = process.start(argv, self.log, env=self._environment, cwd=self.folder)
         process.wait_until_ready(lambda: process.answers_ping(str(self.socket)), self._service, self.log, 60)
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ A driver keeps nothing in memory that it cannot find again from a `Handle` in an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -194,10 +194,10 @@ class Driver(Protocol):
     async def find(self, name: str) -> Handle | None:
         """The container of ours with that name, in any state."""
 
-    async def list(self) -> list[Handle]:
+    async def list(self) -> Sequence[Handle]:
         """Everything carrying our instance label, in any state; strangers' containers never."""
 
-    async def drop_images(self, keep: frozenset[str], budget_bytes: int) -> list[str]:
+    async def drop_images(self, keep: frozenset[str], budget_bytes: int) -> Sequence[str]:
         """Remove images Oneoff brought here, except digests in `keep`, oldest use first, until what is left takes
         at most `budget_bytes`. Returns the digests dropped. Images in use by a container stay."""
 
