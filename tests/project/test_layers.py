@@ -19,6 +19,7 @@ OWNERS = {
     "alembic": ["store/**/*.py"],
     "psycopg": ["store/**/*.py"],
     "httpx2": ["**/client.py"],
+    "http": ["cli/**/*.py"],
     "fastapi": ["api/**/*.py"],
     "starlette": ["api/**/*.py"],
     "click": ["cli/**/*.py"],
@@ -26,7 +27,11 @@ OWNERS = {
     "uvicorn": ["server.py"],
     "subprocess": ["drivers/oci/*.py", "drivers/docker/archive.py", "cli/**/*.py"],
 }
-PROCESS_STARTERS = {"image.py", "network.py", "netrules.py", "supervisor.py", "runtime.py", "launcher.py", "archive.py", "zygote.py"}
+PROCESS_STARTERS = {
+    *("image.py", "network.py", "netrules.py", "runtime.py"),  # skopeo, umoci, ip, nft, runc
+    *("supervisor.py", "launcher.py", "zygote.py"),  # the processes of runs
+    "archive.py",  # skopeo, from a layout to what Docker loads
+}
 
 
 def modules() -> list[Path]:
