@@ -143,8 +143,8 @@ def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
     ordered = [each.run_id for each in in_order(waiting, going, context.clock.now())]
     position = ordered.index(run.id) + 1 if run.id in ordered else None
     taken = sum(going.values())
-    what = "a free slot" if taken >= slots else "its start"
-    return RunView(run, position, run.waiting_for or f"{what} ({taken} of {slots} slots taken)")
+    waits = taken + (position or 1) > slots
+    return RunView(run, position, run.waiting_for or (f"a free slot ({taken} of {slots} taken)" if waits else None))
 
 
 def _seal_variables(context: Context, found: Variables, request: RunRequest, run_id: str) -> bytes:
