@@ -230,3 +230,26 @@ async def test_variables_reach_the_container_and_lie_sealed_in_the_store(
     assert given == {"A": "1", "ONEOFF_RUN_ID": run_id, "ONEOFF_SERVICE": "shop/production", "ONEOFF_TRIGGER": "api"}
     sealed = await world.database.read(lambda c: c.execute(runs_table.select()).mappings().one()["variables_sealed"])
     assert b"variables" not in sealed
+
+
+async def test_output_that_cannot_be_read_to_its_end_does_not_cost_the_exit_code(
+    world: World, start_server: StartServer
+) -> None:
+    server = await start_server()
+
+    async def cut(*_):  # type: ignore[no-untyped-def]
+        raise EngineUnavailable("the log was rotated away")
+        yield
+
+    server.driver.logs = cut  # type: ignore[method-assign]
+    world.engine.default_script = Script(code=3)
+    run_id = await world.accept(await world.add_service("web"))
+
+    async def ended() -> bool:
+        world.clock.turn(1)
+        return (await world.get(run_id)).status.is_final
+
+    await eventually(ended)
+    run = await world.get(run_id)
+    assert (run.reason, run.exit_code) == ("nonzero_exit", 3)
+    assert "rotated away" in str(run.message)

@@ -114,9 +114,10 @@ class World:
         nothing: dict[str, Any] = dict.fromkeys(Run.__dataclass_fields__)
         run = Run(
             **{
-                **nothing, "id": run_id, "workspace_id": WORKSPACE, "service_id": service_id, "service": "shop/production",
-                "attempt": 1, "trigger": trigger, "actor": "tester", "status": RunStatus.QUEUED, "oom_seen": False,
-                "command": argv or ("true",), "entrypoint": "keep", "image": IMAGE, "image_ref": IMAGE, "digest": DIGEST,
+                **nothing, "id": run_id, "workspace_id": WORKSPACE, "service_id": service_id,
+                "service": "shop/production", "attempt": 1, "trigger": trigger, "actor": "tester", "status": RunStatus.QUEUED, "oom_seen": False,
+                "command": argv or ("true",), "entrypoint": "keep",
+                "image": IMAGE, "image_ref": IMAGE, "digest": DIGEST,
                 "instance_type": "plan-srv-006", "timeout_seconds": timeout, "grace_seconds": 10,
                 "created_at": self.clock.now(), "stdout_bytes": 0, "stderr_bytes": 0, "missing_bytes": 0,
             }

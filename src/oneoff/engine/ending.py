@@ -22,12 +22,12 @@ class Ending:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def exited(self, run: Run, handle: Handle, facts: Exit) -> None:
-        """Its container has ended and all its output is stored."""
+    async def exited(self, run: Run, handle: Handle, facts: Exit, message: str | None = None) -> None:
+        """Its container has ended and all its output is stored, or `message` says why not."""
         current = await self._context.database.read(lambda c: runs.get_run(c, run.id))
         outcome = conclude(facts, _stop_request(current))
         counts = await self._finish_log(run)
-        await self._commit(run, End(outcome, facts.finished_at, facts.started_at, None, *_totals(counts)))
+        await self._commit(run, End(outcome, facts.finished_at, facts.started_at, message, *_totals(counts)))
         await self._remove(handle)
 
     async def failed(self, run: Run, reason: Reason, problem: DriverError) -> None:

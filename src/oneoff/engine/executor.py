@@ -33,6 +33,8 @@ from oneoff.store import runs
 from oneoff.store.database import Connection
 from oneoff.store.runs import Placement, StartFacts
 
+_LOG_PATIENCE_SECONDS = 30.0  # for the rest of the output of a run whose end is known
+
 Started = tuple[Run, Handle]
 Begin = Callable[[Run], Awaitable[Started | None]]
 
@@ -162,14 +164,21 @@ class Executor:
 
     async def _supervise(self, run: Run, handle: Handle) -> None:
         patience = Patience(self._context)
+        note = None
         while True:
+            watch = Watch(self._context, run, handle)
             try:
-                facts = await Watch(self._context, run, handle).until_exit()
-                return await self._ending.exited(run, handle, facts)
+                facts = await watch.until_exit()
+                return await self._ending.exited(run, handle, facts, note)
             except EngineUnavailable as problem:
-                if not await patience.lasts(problem):
-                    return await self._ending.lost(run, handle, str(problem))
+                if not await patience.lasts(problem, _LOG_PATIENCE_SECONDS if watch.facts else None):
+                    if watch.facts is None:
+                        return await self._ending.lost(run, handle, str(problem))
+                    why = f"the end of its output could not be read: {problem}"
+                    return await self._ending.exited(run, handle, watch.facts, why)
                 run = await self._reload(run)
+                # With its engine away a container may write what no log keeps, and nobody can tell afterwards.
+                note = None if self._keeps_log() else "the engine was away while it ran: some output may be missing"
             except DriverError as problem:  # it is gone, or its end cannot be known
                 return await self._ending.lost(run, handle, str(problem))
 
@@ -205,6 +214,9 @@ class Executor:
         if current.status.is_final or current.lease != self._context.lease:
             raise Stale
         return current
+
+    def _keeps_log(self) -> bool:
+        return self._context.driver.capabilities().keeps_log
 
     def _handle(self, run: Run, engine_id: str) -> Handle:
         return Handle(self._context.driver.name, self._context.facts.node, self._name(run), engine_id, run.id)

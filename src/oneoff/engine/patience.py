@@ -16,12 +16,12 @@ class Patience:
         self._since: float | None = None
         self._pause = _FIRST_PAUSE
 
-    async def lasts(self, problem: Exception) -> bool:
-        """Sleep before the next try. False when the limit is reached."""
+    async def lasts(self, problem: Exception, most_seconds: float | None = None) -> bool:
+        """Sleep before the next try. False when the limit is reached: `most_seconds`, else the operator's."""
         clock = self._context.clock
         now = clock.monotonic()
         self._since = now if self._since is None else self._since
-        if now - self._since > self._context.settings.node_away_seconds:
+        if now - self._since > (most_seconds or self._context.settings.node_away_seconds):
             return False
         journal.warning("the engine does not answer", error=str(problem), pause=self._pause)
         await clock.sleep(self._pause)

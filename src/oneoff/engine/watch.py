@@ -33,6 +33,8 @@ class Watch:
         self._started = context.clock.monotonic() - max(0.0, gone)
         self._tasks: list[asyncio.Task[Any]] = []
 
+        self.facts: Exit | None = None  # once they are known, whatever becomes of the output
+
     async def until_exit(self) -> Exit:
         """Facts of the end, once all output is stored. Raises what the driver raises."""
         keeps_log = self._context.driver.capabilities().keeps_log
@@ -41,10 +43,10 @@ class Watch:
         try:
             with self._context.signals.watch(self._run.id) as changed:
                 await self._until_done(exited, output, changed)
-            facts: Exit = exited.result()
+            self.facts = exited.result()
             if output is not None:
                 await self._rest_of_output(output)
-            return facts
+            return self.facts
         finally:
             for task in self._tasks:
                 task.cancel()
