@@ -115,7 +115,9 @@ class World:
         run = Run(
             **{
                 **nothing, "id": run_id, "workspace_id": WORKSPACE, "service_id": service_id,
-                "service": "shop/production", "attempt": 1, "trigger": trigger, "actor": "tester", "status": RunStatus.QUEUED, "oom_seen": False,
+                "service": "shop/production", "attempt": 1,
+                "trigger": trigger, "actor": "tester",
+                "status": RunStatus.QUEUED, "oom_seen": False,
                 "command": argv or ("true",), "entrypoint": "keep",
                 "image": IMAGE, "image_ref": IMAGE, "digest": DIGEST,
                 "instance_type": "plan-srv-006", "timeout_seconds": timeout, "grace_seconds": 10,

@@ -19,7 +19,6 @@ OWNERS = {
     "alembic": ["store/**/*.py"],
     "psycopg": ["store/**/*.py"],
     "httpx2": ["**/client.py"],
-    "http": ["cli/**/*.py"],
     "fastapi": ["api/**/*.py"],
     "starlette": ["api/**/*.py"],
     "click": ["cli/**/*.py"],
