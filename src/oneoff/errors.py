@@ -4,6 +4,8 @@
     ├── InvalidInput                  the caller sent something that breaks a rule
     │   ├── InvalidName  InvalidPath  InvalidCommand  InvalidVariables  InvalidDuration  InvalidImageRef
     │   ├── InvalidCursor  InvalidBody
+    │   ├── InvalidCron  UnknownTimeZone  InvalidSchedule  InvalidRetries  InvalidTimeOfDay  InvalidGroup
+    │   ├── CronTooFrequent
     │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
@@ -11,6 +13,8 @@
     │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
+    ├── PlanRefused                   the workspace's plan does not have it
+    │   └── PlanHasNoJobs  PlanTokensUsedUp
     ├── DiskFull                      new runs are refused, going ones are kept
     ├── StoreUnavailable  DataFolderLocked
     └── DriverError
@@ -114,6 +118,76 @@ class InvalidBody(InvalidInput):
     def __init__(self, why: str, field: str | None = None) -> None:
         super().__init__(why)
         self.field = field
+
+
+class InvalidCron(InvalidInput):
+    """`part` is the field of the expression that is wrong ("minute", …), None when it is the whole of it."""
+
+    code = "invalid_cron"
+
+    def __init__(self, text: str, why: str, part: str | None = None) -> None:
+        super().__init__(f"{text!r} is no cron expression: {f'in {part}, {why}' if part else why}")
+        self.field = "expression"
+        self.part = part
+
+
+class UnknownTimeZone(InvalidInput):
+    code = "unknown_time_zone"
+
+    def __init__(self, name: str, similar: Iterable[str] = ()) -> None:
+        meant = " or ".join(similar)
+        super().__init__(
+            f"there is no time zone {name!r}: "
+            + (f"do you mean {meant}?" if meant else "write an IANA name such as Europe/Berlin, or UTC")
+        )
+        self.field = "time_zone"
+
+
+class InvalidSchedule(InvalidInput):
+    """What a cron says beside its expression: dates, jitter, catch-up."""
+
+    code = "invalid_schedule"
+
+    def __init__(self, why: str, field: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class InvalidRetries(InvalidInput):
+    code = "invalid_retries"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.field = "retries"
+
+
+class InvalidTimeOfDay(InvalidInput):
+    code = "invalid_time_of_day"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} is no time of day: write hours and minutes, 00:00 to 23:59, for example 06:30")
+        self.field = "must_end_by"
+
+
+class InvalidGroup(InvalidInput):
+    code = "invalid_group"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.field = "group"
+
+
+class CronTooFrequent(InvalidInput):
+    """`gap` and `least` are durations as people write them; `when` shows two instants that are so close."""
+
+    code = "cron_too_frequent"
+
+    def __init__(self, text: str, gap: str, least: str, plan: str, when: str) -> None:
+        super().__init__(
+            f"{text!r} fires twice within {gap} ({when}), and the {plan} plan allows one instant every {least}: "
+            "choose instants farther apart, or a plan that allows it (`oneoff plan show`)"
+        )
+        self.field = "expression"
 
 
 class TimeLimitTooLong(InvalidInput):
@@ -227,6 +301,30 @@ class NotAllowed(OneoffError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"this token may not {what}: ask an admin for a token that may")
+
+
+class PlanRefused(OneoffError):
+    """The workspace's plan does not have what was asked for."""
+
+    code = "plan_refused"
+
+
+class PlanHasNoJobs(PlanRefused):
+    code = "plan_has_no_jobs"
+
+    def __init__(self, plan: str, having: Iterable[str]) -> None:
+        names = " or ".join(having)
+        mend = f"change to {names} with `oneoff plan set`" if names else "no plan of this server has them"
+        super().__init__(f"the {plan} plan has no jobs and runs: {mend}")
+
+
+class PlanTokensUsedUp(PlanRefused):
+    code = "plan_tokens_used_up"
+
+    def __init__(self, plan: str, most: int) -> None:
+        super().__init__(
+            f"the {plan} plan allows {most} tokens and all are in use: revoke one with `oneoff token revoke`"
+        )
 
 
 class DiskFull(OneoffError):

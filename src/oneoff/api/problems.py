@@ -27,6 +27,7 @@ STATUSES: Mapping[type[OneoffError], int] = {
     errors.Conflict: 409,
     errors.NotAuthenticated: 401,
     errors.NotAllowed: 403,
+    errors.PlanRefused: 403,
     errors.DiskFull: 507,
     errors.StoreUnavailable: 503,
     errors.DataFolderLocked: 500,
