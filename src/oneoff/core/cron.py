@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import islice
 
 from oneoff.core.cron_expression import CronExpression, matching_days
 from oneoff.core.dst import DAY, LAST_YEAR, DstPolicy, Segment, Transition, segments
@@ -80,6 +81,9 @@ def count_instants(timing: Timing, after: datetime, until: datetime) -> int:
 def last_instants(timing: Timing, after: datetime, until: datetime, most: int) -> list[datetime]:
     """The last `most` of those `count_instants` counts, ascending."""
     begin, end = to_second(after), to_second(until)
+    few = list(islice(seconds_between(timing, begin, end), most + 1))
+    if len(few) <= most:
+        return [to_moment(each) for each in few]
     low, high = begin, end  # at most `most` lie later than `high`
     while low < high:
         middle = (low + high) // 2
