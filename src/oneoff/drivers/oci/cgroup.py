@@ -51,7 +51,7 @@ def oom_kills(paths: Iterable[str]) -> int:
     """
     for path in paths:
         for name in ("memory.oom_control", "memory.events"):
-            with contextlib.suppress(OSError), open(f"{path}/{name}", encoding="ascii") as file:  # noqa: PTH123
+            with contextlib.suppress(OSError), open(f"{path}/{name}", encoding="utf-8") as file:  # noqa: PTH123
                 return parse_oom_kills(file.read())
     return 0
 
@@ -120,6 +120,13 @@ def kill(paths: Sequence[str], seconds: float = 5.0) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+def clear(paths: Sequence[str]) -> None:
+    """Remove them; only where that is refused is there anything to kill."""
+    if left := [path for path in paths if not _removed(path)]:
+        kill(left)
+        remove(left)
 
 
 def remove(paths: Iterable[str]) -> bool:

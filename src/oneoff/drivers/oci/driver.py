@@ -73,6 +73,7 @@ class OciDriver:
         self._home = data_dir.resolve() / "oci"
         self._runs = self._home / "runs" / instance
         self._site: Site | None = None
+        self._capabilities: Capabilities | None = None
         self._state_folder: Path | None = None
         self._opening: asyncio.Task[Site] | None = None
         self._owner = Owner(self._state)
@@ -82,8 +83,12 @@ class OciDriver:
         self._background: set[asyncio.Task[None]] = set()
 
     def capabilities(self) -> Capabilities:
-        sandboxes = ("runsc",) if runtime.has_sandbox() else ()
-        return Capabilities(keeps_log=True, enforces_deadline=True, sandboxes=sandboxes, notes=runtime.notes(sandboxes))
+        if self._capabilities is None:
+            sandboxes = ("runsc",) if runtime.has_sandbox() else ()
+            self._capabilities = Capabilities(
+                keeps_log=True, enforces_deadline=True, sandboxes=sandboxes, notes=runtime.notes(sandboxes)
+            )
+        return self._capabilities
 
     async def check(self) -> NodeFacts:
         site = await self._open()
@@ -105,13 +110,10 @@ class OciDriver:
             raise ImageUnavailable(spec.image.ref, "it is not prepared on this node any more; prepare it again")
         if spec.sandbox not in (None, *self.capabilities().sandboxes):
             raise StartFailed(f"sandbox {spec.sandbox!r} is not on this node: apt-get install {spec.sandbox}")
-        root = self._images.rootfs(spec.image.digest)
-        user = await asyncio.to_thread(self._examine, spec, root)
         engine_id = os.urandom(16).hex()
         network = await joining.join(spec, self._networks)
-        draft = Draft(spec, engine_id, user, root, network)
         try:
-            await asyncio.to_thread(container.make, site, draft)
+            await asyncio.to_thread(self._make, site, spec, engine_id, network)
         except BaseException as problem:
             if network.lease:
                 await self._networks.give_back(network.lease.name, spec.network_scope, empty=True)
@@ -169,8 +171,7 @@ class OciDriver:
             if claim is None:
                 await self._supervision.end(folder)
             empty = claim is not None or read_json(folder, EXIT) is not None
-            await asyncio.to_thread(remains.clear, run)
-            if await asyncio.to_thread(remains.discard, Path(folder)) and run["network"]:
+            if await asyncio.to_thread(remains.clear_and_discard, run, Path(folder)) and run["network"]:
                 await self._networks.give_back(run["network"], run["scope"], empty=empty)
         finally:
             if claim is not None:
@@ -204,6 +205,10 @@ class OciDriver:
             remains.leave_state(self._state())
             self._state_folder = None
         self._opening = None
+
+    def _make(self, site: Site, spec: ContainerSpec, engine_id: str, network: container.Network) -> None:
+        root = self._images.rootfs(spec.image.digest)
+        container.make(site, Draft(spec, engine_id, self._examine(spec, root), root, network))
 
     def _examine(self, spec: ContainerSpec, root: Path) -> rootfs.User:
         """Whether the command can run at all. Raises StartFailed and its like."""

@@ -23,10 +23,15 @@ _NOT_BUNDLES = {"owners", "net"}
 
 def clear(run: dict[str, Any]) -> None:
     """Kill what is left of the container and remove all but its folder. Safe to repeat."""
-    cgroup.kill(run["cgroups"])
-    cgroup.remove(run["cgroups"])
+    cgroup.clear(run["cgroups"])
     for path in (run["bundle"], run["upper"], run["work"]):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def clear_and_discard(run: dict[str, Any], folder: Path) -> bool:
+    """Both, as `remove` does them."""
+    clear(run)
+    return discard(folder)
 
 
 def discard(folder: Path) -> bool:
@@ -68,8 +73,7 @@ def sweep(runs_folder: Path, state: Path, instance: str, owner: Owner) -> None:
     known = _being_made(runs_folder, owner) | {run["engine_id"] for run in runs(runs_folder)}
     for engine_id in groups - known:
         paths = cgroup.folders(found, cgroup_name(instance, engine_id))
-        cgroup.kill(paths)
-        cgroup.remove(paths)
+        cgroup.clear(paths)
     for engine_id in bundles.keys() - known:
         shutil.rmtree(bundles[engine_id], ignore_errors=True)
     for trash in runs_folder.glob(f"{TRASH}*"):

@@ -86,7 +86,7 @@ class _Container:
             _, status = os.waitpid(runtime, 0)
             if status:
                 raise _RuntimeRefused(self._words(err, status))
-            with open(f"{self._bundle}/pid", encoding="ascii") as file:  # noqa: PTH123
+            with open(f"{self._bundle}/pid", "rb") as file:  # noqa: PTH123
                 pid = int(file.read())
         self._started_at = time.time()
         self._attendance = Attendance(pid, {out: "stdout", err: "stderr"}, control, log)
@@ -190,10 +190,9 @@ def to_words(runtime_log: str) -> str:
 
 def _clean_up(run: dict[str, Any]) -> None:
     """After the facts are safe. What fails here is left for `remove`, which looks again."""
-    cgroup.kill(run["cgroups"])
+    cgroup.clear(run["cgroups"])
     with contextlib.suppress(OSError):
         linux.unmount(f"{run['bundle']}/rootfs")
-    cgroup.remove(run["cgroups"])
     for path in (run["bundle"], run["upper"], run["work"]):
         shutil.rmtree(path, ignore_errors=True)
 
