@@ -24,8 +24,24 @@ _COLUMNS = [runs.c[field.name] for field in fields(Run)]
 _TIMES = frozenset(f.name for f in fields(Run) if f.name.endswith("_at"))
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
-_BY_ID = select(*_COLUMNS).where(runs.c.id == bindparam("run_id"))
+# What every run passes is built once: building such a statement costs more than executing it.
+_ID = runs.c.id == bindparam("run_id")
+_LEASED = and_(_ID, runs.c.lease == bindparam("held_lease"))
+_BY_ID = select(*_COLUMNS).where(_ID)
 _INSERT = insert(runs)
+_START_NAMES = ("status", "node", "driver", "container_name", "lease", "starting_at")
+_START = (
+    update(runs)
+    .where(_ID, runs.c.status == bindparam("old_status"))
+    .values({name: bindparam(name) for name in _START_NAMES} | {"waiting_for": None})
+)
+_IN_START = (*_LEASED.clauses, runs.c.status == RunStatus.STARTING.value)
+_SAVE_ENGINE_ID = update(runs).where(*_IN_START).values(engine_id=bindparam("engine_id"))
+_BEGIN_RUNNING = (
+    update(runs)
+    .where(*_IN_START)
+    .values(status=bindparam("status"), started_at=bindparam("moment"), seen_at=bindparam("moment"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,20 @@ class Placement:
     driver: str
     container_name: str
     lease: str
+
+
+_END_NAMES = (
+    *("status", "reason", "exit_code", "signal", "oom_seen", "message", "finished_at"),
+    *("stdout_bytes", "stderr_bytes", "missing_bytes"),
+)
+_END = (
+    update(runs)
+    .where(*_LEASED.clauses, runs.c.status.in_(_ON_NODE))
+    .values(
+        {name: bindparam(name) for name in _END_NAMES}
+        | {"started_at": func.coalesce(bindparam("began", type_=runs.c.started_at.type), runs.c.started_at)}
+    )
+)
 
 
 def save_new(connection: Connection, run: Run, variables_sealed: bytes) -> None:
@@ -128,16 +158,19 @@ def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str
     return [_to_run(row) for row in connection.execute(query)]
 
 
+_ORDER = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)
+_PLACE = func.row_number().over(partition_by=runs.c.service_id, order_by=_ORDER).label("place")
+_QUEUED = (
+    select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, _PLACE)
+    .where(runs.c.status == RunStatus.QUEUED.value)
+    .subquery()
+)
+_WAITING = select(_QUEUED).where(_QUEUED.c.place <= bindparam("per_service"))
+
+
 def fetch_waiting(connection: Connection, per_service: int) -> list[Waiting]:
     """Queued runs, at most `per_service` of each service: enough to fill every slot fairly, however long the queue."""
-    order = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)
-    place = func.row_number().over(partition_by=runs.c.service_id, order_by=order).label("place")
-    inner = (
-        select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, place)
-        .where(runs.c.status == RunStatus.QUEUED.value)
-        .subquery()
-    )
-    rows = connection.execute(select(inner).where(inner.c.place <= per_service))
+    rows = connection.execute(_WAITING, {"per_service": per_service})
     return [Waiting(row.id, row.service_id, Trigger(row.trigger), from_us(row.created_at)) for row in rows]
 
 
@@ -185,36 +218,29 @@ def save_waiting_for(connection: Connection, run_id: str, what: str | None) -> N
 
 def start_if_queued(connection: Connection, run_id: str, placement: Placement, at: datetime) -> bool:
     """queued -> starting, with the place where its container will be."""
-    changed = connection.execute(
-        update(runs)
-        .where(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
-        .values(
-            status=RunStatus.STARTING.value,
-            node=placement.node,
-            driver=placement.driver,
-            container_name=placement.container_name,
-            lease=placement.lease,
-            starting_at=to_us(at),
-            waiting_for=None,
-        )
-    )
-    return changed.rowcount == 1
+    values = {
+        "run_id": run_id,
+        "old_status": RunStatus.QUEUED.value,
+        "status": RunStatus.STARTING.value,
+        "node": placement.node,
+        "driver": placement.driver,
+        "container_name": placement.container_name,
+        "lease": placement.lease,
+        "starting_at": to_us(at),
+    }
+    return connection.execute(_START, values).rowcount == 1
 
 
 def save_engine_id_if_leased(connection: Connection, run_id: str, lease: str, engine_id: str | None) -> bool:
     """The engine's own id of the container, between create and start; None forgets one that was removed unstarted."""
-    guard = and_(runs.c.id == run_id, runs.c.status == RunStatus.STARTING.value, runs.c.lease == lease)
-    return connection.execute(update(runs).where(guard).values(engine_id=engine_id)).rowcount == 1
+    values = {"run_id": run_id, "held_lease": lease, "engine_id": engine_id}
+    return connection.execute(_SAVE_ENGINE_ID, values).rowcount == 1
 
 
 def run_if_leased(connection: Connection, run_id: str, lease: str, at: datetime) -> bool:
     """starting -> running."""
-    changed = connection.execute(
-        update(runs)
-        .where(runs.c.id == run_id, runs.c.status == RunStatus.STARTING.value, runs.c.lease == lease)
-        .values(status=RunStatus.RUNNING.value, started_at=to_us(at), seen_at=to_us(at))
-    )
-    return changed.rowcount == 1
+    values = {"run_id": run_id, "held_lease": lease, "status": RunStatus.RUNNING.value, "moment": to_us(at)}
+    return connection.execute(_BEGIN_RUNNING, values).rowcount == 1
 
 
 def take_lease(connection: Connection, run_id: str, old: str | None, new: str) -> bool:
@@ -238,8 +264,12 @@ class End:
 
 def end_if_leased(connection: Connection, run_id: str, lease: str | None, end: End) -> bool:
     """starting or running -> final, by the server that holds the lease."""
-    guard = and_(runs.c.id == run_id, runs.c.status.in_(_ON_NODE), runs.c.lease == lease)
-    return connection.execute(update(runs).where(guard).values(_end_values(end))).rowcount == 1
+    if lease is None:
+        guard = and_(runs.c.id == run_id, runs.c.status.in_(_ON_NODE), runs.c.lease.is_(None))
+        return connection.execute(update(runs).where(guard).values(_end_values(end))).rowcount == 1
+    began = None if end.started_at is None else to_us(end.started_at)
+    values = {"run_id": run_id, "held_lease": lease, **_end_values(end), "began": began}
+    return connection.execute(_END, values).rowcount == 1
 
 
 def end_if_queued(connection: Connection, run_id: str, end: End) -> bool:
@@ -269,7 +299,7 @@ def list_stop_requests(connection: Connection, lease: str) -> list[str]:
 
 def _end_values(end: End) -> dict[str, Any]:
     outcome = end.outcome
-    values = {
+    return {
         "status": outcome.status.value,
         "reason": outcome.reason.value,
         "exit_code": outcome.exit_code,
@@ -281,9 +311,6 @@ def _end_values(end: End) -> dict[str, Any]:
         "stderr_bytes": end.stderr_bytes,
         "missing_bytes": end.missing_bytes,
     }
-    if end.started_at is not None:
-        values["started_at"] = to_us(end.started_at)
-    return values
 
 
 def _to_run(row: Row[Any]) -> Run:
