@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from oneoff import journal
 from oneoff.core.outcome import Exit, Outcome, StopKind, StopRequest, conclude
@@ -13,6 +14,7 @@ from oneoff.errors import DriverError
 from oneoff.logs.folder import LogEnd, log_folder, read_end
 from oneoff.logs.writer import LogWriter
 from oneoff.store import runs
+from oneoff.store.database import Connection
 from oneoff.store.runs import End
 
 
@@ -24,10 +26,13 @@ class Ending:
 
     async def exited(self, run: Run, handle: Handle, facts: Exit, message: str | None = None) -> None:
         """Its container has ended and all its output is stored, or `message` says why not."""
-        current = await self._context.database.read(lambda c: runs.get_run(c, run.id))
-        outcome = conclude(facts, _stop_request(current))
         counts = await self._finish_log(run)
-        await self._commit(run, End(outcome, facts.finished_at, facts.started_at, message, *_totals(counts)))
+
+        def end(connection: Connection) -> End:
+            outcome = conclude(facts, _stop_request(runs.get_run(connection, run.id)))
+            return End(outcome, facts.finished_at, facts.started_at, message, *_totals(counts))
+
+        await self._commit(run, end)
         await self._remove(handle)
 
     async def failed(self, run: Run, reason: Reason, problem: DriverError) -> None:
@@ -37,20 +42,26 @@ class Ending:
 
     async def ended(self, run: Run, outcome: Outcome, message: str | None = None) -> None:
         """It never started."""
-        await self._commit(run, End(outcome, self._context.clock.now(), message=message))
+        end = End(outcome, self._context.clock.now(), message=message)
+        await self._commit(run, lambda _: end)
 
     async def lost(self, run: Run, handle: Handle | None, why: str) -> None:
         """It started, and nobody can know how it ended. Its end is the last moment it was seen."""
         counts = await self._finish_log(run)
         finished_at = run.seen_at or run.started_at or self._context.clock.now()
-        outcome = Outcome(RunStatus.FAILED, Reason.LOST)
-        await self._commit(run, End(outcome, finished_at, None, why, *_totals(counts)))
+        end = End(Outcome(RunStatus.FAILED, Reason.LOST), finished_at, None, why, *_totals(counts))
+        await self._commit(run, lambda _: end)
         if handle is not None:
             await self._remove(handle)
 
-    async def _commit(self, run: Run, end: End) -> None:
+    async def _commit(self, run: Run, make_end: Callable[[Connection], End]) -> None:
         lease = self._context.lease
-        applied = await self._context.database.run(lambda c: runs.end_if_leased(c, run.id, lease, end))
+
+        def work(connection: Connection) -> tuple[End, bool]:
+            end = make_end(connection)
+            return end, runs.end_if_leased(connection, run.id, lease, end)
+
+        end, applied = await self._context.database.run(work)
         journal.info(
             "run ended" if applied else "end dropped as stale",
             run=run.id,
