@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-from oneoff.core.run import Run
+from oneoff.core.run import Run, RunStatus
 from oneoff.engine.spec import variables_place
 from oneoff.logs.folder import log_folder
 from oneoff.logs.record import LogRecord as LogRecord
@@ -23,6 +23,7 @@ _LONGEST_DELAY = 0.2
 _STATUS_SECONDS = 1.0  # how long a change made by another server may go unseen
 _HELD_SECONDS = 1.0  # how long the possible beginning of a secret waits for its rest
 _QUIET_SECONDS = 15.0
+_UNSTARTED = (RunStatus.QUEUED, RunStatus.STARTING)  # there is no output yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ class _Follower:
             view, is_news = await self._look(changed)
             if is_news:
                 yield Changed(view)
-            records, has_more = await self._read(view)
+            is_unstarted = view.run.status in _UNSTARTED
+            records, has_more = ([], False) if is_unstarted else await self._read(view)
             if records:
                 yield Output(records)
             if is_news or records:
@@ -135,8 +137,8 @@ class _Follower:
                 said_at = clock.monotonic()
                 yield Quiet()
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), delay)
-            delay = min(_LONGEST_DELAY, delay * 1.5)
+                await asyncio.wait_for(changed.wait(), _STATUS_SECONDS if is_unstarted else delay)
+            delay = _SHORTEST_DELAY if is_unstarted else min(_LONGEST_DELAY, delay * 1.5)
 
     async def _look(self, changed: asyncio.Event) -> tuple[RunView, bool]:
         """The run, from the store when it changed or was not looked at for a while; and whether it tells news."""
