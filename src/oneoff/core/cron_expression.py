@@ -180,12 +180,17 @@ def _split_nickname(text: str, parts: list[str]) -> list[str]:
 def _check_that_it_happens(expression: CronExpression) -> None:
     if any(True for _ in _happening_months(expression)):
         return
+    both = "; as one of the two day fields begins with *, a day must match both" if _is_restricted(expression) else ""
     raise InvalidCron(
         expression.text,
-        "no such day ever comes; allowed are days that the months have, for example 28 for the end of February, or L "
-        "for the last day of any month",
+        f"no such day ever comes{both}. Allowed: days that the months have, for example 28 for the end of February, or "
+        "L for the last day of any month",
         "day of month",
     )
+
+
+def _is_restricted(expression: CronExpression) -> bool:
+    return (expression.day_has_star or expression.weekday_has_star) and len(expression.weekdays) < 7
 
 
 def _happening_months(expression: CronExpression) -> Iterator[tuple[int, int]]:

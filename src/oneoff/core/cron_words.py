@@ -55,14 +55,16 @@ def _describe_hours(hours: Sequence[int], word: str) -> str:
 
 
 def _describe_days(expression: CronExpression) -> str:
-    day, weekday = _describe_month_days(expression), _describe_weekdays(expression)
+    day, weekday = _describe_month_days(expression), _describe_weekdays(expression, "and")
     if not day and not weekday:
         return "every day" if len(expression.times) <= _FEW_TIMES else ""
     both = expression.day_has_star or expression.weekday_has_star
     if not both and not (day and weekday):
         return "every day"  # one of the two allows any day, and one is enough
     if day and weekday:
-        return f"{day} if it is {weekday.removeprefix('on ')}" if both else f"{day} and also {weekday}"
+        if not both:
+            return f"{day} and also {weekday}"
+        return f"{day} if it is {_describe_weekdays(expression, 'or').removeprefix('on ')}"
     return day or weekday
 
 
@@ -83,7 +85,7 @@ def _describe_month_days(expression: CronExpression) -> str:
     return f"on {_join(parts)} of the month"
 
 
-def _describe_weekdays(expression: CronExpression) -> str:
+def _describe_weekdays(expression: CronExpression, word: str) -> str:
     if expression.weekdays == _ANY_WEEKDAY:
         return ""
     # A week that begins on Monday keeps "Saturday and Sunday" together.
@@ -92,7 +94,7 @@ def _describe_weekdays(expression: CronExpression) -> str:
     nth = sorted(expression.nth_weekdays, key=lambda each: (each[1] == LAST, each[1], each[0]))
     parts += [f"the {_ORDINALS[which]} {_WEEKDAYS[day]} of the month" for day, which in nth]
     begins_with_run = " to " in parts[0]
-    return _join(parts) if begins_with_run else "on " + _join(parts)
+    return _join(parts, word) if begins_with_run else "on " + _join(parts, word)
 
 
 def _clock(time: int) -> str:
@@ -119,9 +121,9 @@ def _in_runs(values: Sequence[int], name: Callable[[int], str]) -> list[str]:
     return told
 
 
-def _join(parts: Iterable[str]) -> str:
+def _join(parts: Iterable[str], word: str = "and") -> str:
     *most, last = parts
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def _plural(word: str, values: Sequence[int]) -> str:
