@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oneoff.drivers.docker.client import Call, Engine, Refusals
-from oneoff.drivers.docker.images import ImageStore, is_own_name
+from oneoff.drivers.docker.images import OURS, ImageStore, is_own_name
 from oneoff.errors import ContainerBusy, ContainerGone
 
 
@@ -59,7 +59,7 @@ def to_own_image(inspected: dict[str, Any]) -> OwnImage:
     return OwnImage(
         engine_id=inspected["Id"],
         own_names=tuple(tag for tag in tags if is_own_name(tag)),
-        digest_names=tuple(inspected.get("RepoDigests") or ()) if is_only_ours else (),
+        digest_names=tuple(filter(_is_pulled, inspected.get("RepoDigests") or ())) if is_only_ours else (),
         last_use=(inspected.get("Metadata") or {}).get("LastTagTime") or inspected.get("Created") or "",
         bytes_freed=int(inspected.get("Size") or 0) if is_only_ours else 0,
     )
@@ -76,6 +76,11 @@ async def _remove(engine: Engine, image: OwnImage) -> bool:
         except ContainerBusy:
             return False
     return True
+
+
+def _is_pulled(digest_name: str) -> bool:
+    """Podman makes such names of our own tags as well, and does not let them be removed."""
+    return not digest_name.startswith(OURS)
 
 
 def _bare(engine_id: str) -> str:

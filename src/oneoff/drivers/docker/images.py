@@ -8,6 +8,7 @@ tagging is the last use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import tempfile
 import time
@@ -23,7 +24,7 @@ from oneoff.drivers.docker.credentials import find_credentials, to_auth_header
 from oneoff.drivers.driver import PreparedImage, RegistryCredentials
 from oneoff.errors import ContainerGone, DriverError, EngineUnavailable, ImageUnavailable
 
-_OURS = "localhost/oneoff/"
+OURS = "localhost/oneoff/"
 _KINDS = {Transport.OCI: "layout", Transport.DOCKER_ARCHIVE: "archive", Transport.DOCKER_DAEMON: "daemon"}
 _PULLED = "pulled"
 _MARK_USE_EVERY_SECONDS = 3600.0
@@ -130,18 +131,26 @@ class ImageStore:
         before = await self.inspect(str(image))
         await self._pull(image, credentials)
         found = await self._inspect_or_raise(image, str(image))
-        known = [ref.rpartition("@") for ref in found.get("RepoDigests") or []]
-        digest = next((digest for name, _, digest in known if name == image.name), None)
-        if digest is None:
-            raise ImageUnavailable(str(image), "the engine pulled it and does not tell its digest")
+        digest = await self._digest_in_registry(image, found, credentials)
         pinned = image.pinned(digest)
         if before is None or before["Id"] != found["Id"]:
             await self.tag(found["Id"], own_name(_PULLED, digest))
         if before is None:
             # The tag came only to learn the digest; left alone it would look like somebody else's.
-            await self._pull(pinned, credentials)
             await self._engine.send(Call("DELETE", f"/images/{image}", refusals={404: ContainerGone}))
         return PreparedImage(digest, str(pinned), to_image_config(found))
+
+    async def _digest_in_registry(
+        self, image: ImageRef, found: dict[str, Any], credentials: RegistryCredentials | None
+    ) -> str:
+        """Podman gives a name all digests under which it ever met the image, also those of archives and layouts. The
+        registry's is the one that can be pulled."""
+        known = [ref.rpartition("@") for ref in found.get("RepoDigests") or []]
+        for digest in [digest for name, _, digest in known if name == image.name]:
+            with contextlib.suppress(ImageUnavailable):
+                await self._pull(image.pinned(digest), credentials)
+                return str(digest)
+        raise ImageUnavailable(str(image), "the engine pulled it and does not tell its digest")
 
     async def _to_prepared(self, found: dict[str, Any], digest: str, own: str) -> PreparedImage:
         await self._mark_use(found, own)
@@ -207,18 +216,18 @@ class ImageStore:
 
 
 def own_name(kind: str, digest: str) -> str:
-    return f"{_OURS}{kind}:{digest.replace(':', '-')}"
+    return f"{OURS}{kind}:{digest.replace(':', '-')}"
 
 
 def to_own_digest(image: ImageRef) -> str | None:
     """The digest an image of ours was prepared with; None for other names."""
-    if not image.name.startswith(_OURS) or image.tag is None or not image.tag.startswith("sha256-"):
+    if not image.name.startswith(OURS) or image.tag is None or not image.tag.startswith("sha256-"):
         return None
     return image.tag.replace("-", ":", 1)
 
 
 def is_own_name(name: str) -> bool:
-    return name.startswith(_OURS) and ":sha256-" in name
+    return name.startswith(OURS) and ":sha256-" in name
 
 
 def is_loopback(registry: str | None) -> bool:
