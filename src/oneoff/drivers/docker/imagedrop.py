@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from oneoff.drivers.docker.client import Call, Engine, Refusals
-from oneoff.drivers.docker.images import OURS, ImageStore, is_own_name
-from oneoff.errors import ContainerBusy, ContainerGone
+from oneoff.drivers.docker.images import ImageStore, is_own_name
+from oneoff.errors import ContainerBusy, ContainerGone, DriverError, EngineUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def to_own_image(inspected: dict[str, Any]) -> OwnImage:
     return OwnImage(
         engine_id=inspected["Id"],
         own_names=tuple(tag for tag in tags if is_own_name(tag)),
-        digest_names=tuple(filter(_is_pulled, inspected.get("RepoDigests") or ())) if is_only_ours else (),
+        digest_names=tuple(inspected.get("RepoDigests") or ()) if is_only_ours else (),
         last_use=(inspected.get("Metadata") or {}).get("LastTagTime") or inspected.get("Created") or "",
         bytes_freed=int(inspected.get("Size") or 0) if is_only_ours else 0,
     )
@@ -67,7 +67,7 @@ def to_own_image(inspected: dict[str, Any]) -> OwnImage:
 
 async def _remove(engine: Engine, image: OwnImage) -> bool:
     """Our tags go last: while one is there, a removal that was interrupted is taken up again next time."""
-    refusals: Refusals = {404: ContainerGone, 409: ContainerBusy}
+    refusals: Refusals = {404: ContainerGone, 409: ContainerBusy, 500: _failed}
     for name in (*image.digest_names, *image.own_names):
         try:
             await engine.send(Call("DELETE", f"/images/{name}", refusals=refusals))
@@ -78,9 +78,9 @@ async def _remove(engine: Engine, image: OwnImage) -> bool:
     return True
 
 
-def _is_pulled(digest_name: str) -> bool:
-    """Podman makes such names of our own tags as well, and does not let them be removed."""
-    return not digest_name.startswith(OURS)
+def _failed(words: str) -> DriverError:
+    """Podman lists names that it made up from every digest it ever met the image under: "tag not known"."""
+    return ContainerGone(words) if "tag not known" in words else EngineUnavailable("an image was not removed", words)
 
 
 def _bare(engine_id: str) -> str:
