@@ -123,6 +123,20 @@ def test_asking_from_anywhere_gives_the_same_instants(timing: Timing, after: dat
         assert last_instants(timing, after, first, 1) == [first]
 
 
+@pytest.mark.parametrize("change", [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)])
+@pytest.mark.parametrize("policy", list(DstPolicy))
+def test_a_long_stretch_has_the_instants_of_its_parts(change: datetime, policy: DstPolicy) -> None:
+    half_hours = timing("0,30 0-23 * * *", BERLIN, policy)
+    until = change + timedelta(days=4)
+    for minutes in range(-60 * 26, 60 * 60, 29):  # long stretches are cut here and there, also right after a change
+        start = change - timedelta(days=300) + timedelta(minutes=minutes)
+        expected = list(instants(half_hours, change - timedelta(hours=3), until))
+        assert last_instants(half_hours, start, until, len(expected)) == expected
+        assert count_instants(half_hours, start, until) == count_instants(
+            half_hours, start, change - timedelta(hours=3)
+        ) + len(expected)
+
+
 def test_a_year_of_minutes_is_counted_without_walking_it() -> None:
     every_minute = timing("* * * * *")
     year = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)

@@ -237,6 +237,8 @@ def test_jitter_spreads_crons() -> None:
     ("more", "field"),
     [
         ({"starts_at": NOON, "ends_at": NOON}, "ends_at"),
+        ({"starts_at": datetime.min.replace(tzinfo=UTC)}, "starts_at"),
+        ({"ends_at": datetime.max.replace(tzinfo=UTC)}, "ends_at"),
         ({"window_seconds": 59}, "catch_up_window_seconds"),
         ({"window_seconds": 31 * 86_400}, "catch_up_window_seconds"),
         ({"jitter_seconds": -1}, "jitter_seconds"),

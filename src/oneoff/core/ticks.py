@@ -20,6 +20,7 @@ MOST_SINGLE_ROWS = 1000  # a longer stretch becomes one row of the ledger
 MOST_CAUGHT_UP = 100  # of catch-up `all`
 PUNCTUAL = timedelta(seconds=60)  # a tick later than this is caught up, or missed
 MOST_JITTER_SECONDS = 3600
+_LATEST_YEAR = 9000  # further on, `datetime` soon has no more days to count
 DEFAULT_WINDOW_SECONDS = 86_400
 _JUST = timedelta(microseconds=1)  # the step from "before" to "not later than"
 # Nothing older than these can fire: what is caught up, and what jitter of an hour still holds back or made punctual.
@@ -145,6 +146,10 @@ def fire_time(schedule: Schedule, instant: datetime) -> datetime:
 
 def check_schedule(schedule: Schedule, since: datetime) -> Schedule:
     """Raises InvalidSchedule. Jitter must be shorter than the smallest gap, so that ticks keep their order."""
+    for field in ("starts_at", "ends_at"):
+        moment: datetime | None = getattr(schedule, field)
+        if moment is not None and not 1970 <= moment.year <= _LATEST_YEAR:
+            raise InvalidSchedule(f"the date must lie in the years 1970 to {_LATEST_YEAR}", field)
     if schedule.starts_at and schedule.ends_at and schedule.ends_at <= schedule.starts_at:
         raise InvalidSchedule("the cron would end before it starts: give a later end or an earlier start", "ends_at")
     if not PUNCTUAL.total_seconds() <= schedule.window_seconds <= CEILING_SECONDS:
