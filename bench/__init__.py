@@ -1,0 +1,1 @@
+"""Benchmarks: `bench/run` measures them against their floors and keeps the tables in docs/benchmarks.md."""
