@@ -91,7 +91,7 @@ class Executor:
                 await self._ending.failed(run, Reason.IMAGE_UNAVAILABLE, problem)
                 return None
             except StartFailed as problem:
-                await self._ending.failed(run, Reason.START_FAILED, problem)
+                await self._ending.failed(await self._reload(run), Reason.START_FAILED, problem)
                 return None
             except TimeoutError:
                 return await self._give_up(await self._reload(run), "its start took too long")
@@ -169,7 +169,7 @@ class Executor:
             watch = Watch(self._context, run, handle)
             try:
                 facts = await watch.until_exit()
-                return await self._ending.exited(run, handle, facts, note)
+                return await self._ending.exited(run, handle, facts, watch.note or note)
             except EngineUnavailable as problem:
                 if not await patience.lasts(problem, _LOG_PATIENCE_SECONDS if watch.facts else None):
                     if watch.facts is None:

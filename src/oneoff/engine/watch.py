@@ -18,7 +18,9 @@ from oneoff.store import runs
 from oneoff.store.database import Connection
 
 _LOOK_AGAIN_SECONDS = 5.0  # hints get lost, and another server may have taken the request to stop
-_OUTPUT_AFTER_EXIT_SECONDS = 15.0  # the engine may hold the log open a little longer than the container lives
+# Behind the exit: an engine may hold the log open longer than the container lives, and Podman's is read once more from
+# its beginning, without news for as long as that takes.
+_SILENCE_SECONDS = 30.0
 
 
 class Watch:
@@ -34,6 +36,8 @@ class Watch:
         self._tasks: list[asyncio.Task[Any]] = []
 
         self.facts: Exit | None = None  # once they are known, whatever becomes of the output
+        self.note: str | None = None  # what is not as it should be with the output
+        self._heard_at = 0.0  # the last output, on the event loop's clock
 
     async def until_exit(self) -> Exit:
         """Facts of the end, once all output is stored. Raises what the driver raises."""
@@ -114,18 +118,28 @@ class Watch:
         """Append what the engine hands over, beginning behind what an earlier attachment stored."""
         folder = log_folder(self._context.settings.logs_dir, self._run.id)
         writer = LogWriter(folder, self._context.settings.log_cap_bytes)
+        loop = asyncio.get_running_loop()
         try:
             position = LogPosition(writer.stdout_bytes, writer.stderr_bytes)
             async for chunk in self._context.driver.logs(self._handle, position):
                 writer.append(chunk.stream, int(chunk.time.timestamp() * 1_000_000), chunk.data)
+                self._heard_at = loop.time()
         finally:
             writer.close()
 
     async def _rest_of_output(self, output: asyncio.Task[Any]) -> None:
-        try:
-            await asyncio.wait_for(output, _OUTPUT_AFTER_EXIT_SECONDS)
-        except TimeoutError:
-            journal.warning("the engine does not end the log", run=self._run.id)
+        """As long as there is some: a large log may take minutes."""
+        loop = asyncio.get_running_loop()
+        ended_at = loop.time()
+        while (left := max(ended_at, self._heard_at) + _SILENCE_SECONDS - loop.time()) > 0:
+            await asyncio.wait({output}, timeout=left)
+            if output.done():
+                output.result()  # raises when the engine went away in the middle
+                return
+        output.cancel()
+        await asyncio.wait({output})
+        journal.warning("the engine does not end the log", run=self._run.id)
+        self.note = "the engine did not end its log: some output may be missing"
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
