@@ -12,14 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.rig import images, layout
+from tests.rig.dockerd import private_dockerd
+from tests.rig.layout import Entry
+
 from bench import floor
 from bench.floor import EngineApi
 from bench.measuring import Sample, in_turn, percentile, ratio
 from bench.report import Mark, Result, Table
 from bench.server import Failed, Oneoff, oneoff, wait_until
-from tests.rig import images, layout
-from tests.rig.dockerd import private_dockerd
-from tests.rig.layout import Entry
 
 _LINES, _COPIES = 100_000, 10  # 10 MB, ten times over
 _BYTES = 100 * _LINES * _COPIES
