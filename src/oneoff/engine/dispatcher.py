@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
@@ -16,12 +17,16 @@ from oneoff.engine.executor import Executor
 from oneoff.engine.spec import prepare_image
 from oneoff.errors import DriverError, EngineUnavailable, ImageUnavailable, OneoffError
 from oneoff.store import runs
-from oneoff.store.runs import End
+from oneoff.store.database import Connection
+from oneoff.store.runs import End, StartFacts
 
 _LOOK_AGAIN_SECONDS = 2.0
 _PULLS_AT_ONCE = 4
 _PULLS_AFTER_SECONDS = 0.25  # an image that is not ready after so long is not here: others need not wait for it
+_NEARLY_READY_SECONDS = 0.02
 _RETRY_PREPARE_SECONDS = 2.0
+
+_New = tuple[Run, StartFacts]
 
 
 class Dispatcher:
@@ -51,15 +56,23 @@ class Dispatcher:
             return _LOOK_AGAIN_SECONDS
         # Runs that just got a slot may still be in the queue: their claim is being committed.
         per_service = self._context.settings.slots + len(self._preparing) + len(self._prepared)
-        waiting = await self._context.database.read(lambda c: runs.fetch_waiting(c, per_service))
-        self._forget_gone({run.run_id for run in waiting})
-        counts: dict[str, int] = {}
-        for service_id in self._going.values():
-            counts[service_id] = counts.get(service_id, 0) + 1
-        candidates = in_order(waiting, counts, self._context.clock.now())
-        for run in candidates[: self._context.settings.slots]:
-            self._prepare(run)
-        return self._give_slots(candidates, free)
+        counts = Counter(self._going.values())
+        known = {*self._going, *self._prepared, *self._preparing}
+        now = self._context.clock.now()
+
+        def look(connection: Connection) -> tuple[list[Waiting], list[_New]]:
+            candidates = in_order(runs.fetch_waiting(connection, per_service), counts, now)
+            first = [run.run_id for run in candidates[: self._context.settings.slots] if run.run_id not in known]
+            return candidates, [(runs.get_run(connection, i), runs.fetch_start_facts(connection, i)) for i in first]
+
+        candidates, new = await self._context.database.read(look)
+        self._forget_gone({run.run_id for run in candidates})
+        if preparations := [self._prepare(run, facts) for run, facts in new]:
+            # Mostly the image is here: then a slot is given at once, without another look.
+            _, late = await asyncio.wait(preparations, timeout=_NEARLY_READY_SECONDS)
+            for task in late:
+                task.add_done_callback(lambda _: self.wake.set())
+        return self._give_slots(candidates, self._context.settings.slots - len(self._going))
 
     def _give_slots(self, candidates: list[Waiting], free: int) -> float:
         """In order. A run whose image is being pulled is passed over; one that is nearly ready is waited for."""
@@ -101,20 +114,13 @@ class Dispatcher:
             self._going.pop(run_id, None)
             self._context.signals.slot_freed()
 
-    def _prepare(self, run: Waiting) -> None:
-        known = (self._going, self._prepared, self._preparing)
-        if not any(run.run_id in each for each in known):
-            self._preparing[run.run_id] = self._context.clock.monotonic()
-            self._spawn(self._make_local(run.run_id))
+    def _prepare(self, run: Run, facts: StartFacts) -> asyncio.Task[None]:
+        self._preparing[run.id] = self._context.clock.monotonic()
+        return self._spawn(self._make_local(run, facts))
 
-    async def _make_local(self, run_id: str) -> None:
-        context = self._context
+    async def _make_local(self, run: Run, facts: StartFacts) -> None:
+        context, run_id = self._context, run.id
         try:
-            run, facts = await context.database.read(
-                lambda c: (runs.get_run(c, run_id), runs.fetch_start_facts(c, run_id))
-            )
-            if run.status is not RunStatus.QUEUED:
-                return
             async with self._pulls, asyncio.timeout(context.settings.start_timeout_seconds):
                 self._prepared[run_id] = await prepare_image(context, run, facts)
         except ImageUnavailable as problem:
@@ -129,7 +135,6 @@ class Dispatcher:
             await self._fail(run_id, str(problem))
         finally:
             del self._preparing[run_id]
-            context.signals.dispatch.set()
 
     async def _fail(self, run_id: str, message: str) -> None:
         outcome = Outcome(RunStatus.FAILED, Reason.IMAGE_UNAVAILABLE)
@@ -142,10 +147,11 @@ class Dispatcher:
         for run_id in self._prepared.keys() - waiting:
             del self._prepared[run_id]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         """A defect that struck one run is logged; the rescuer takes the run up again."""
