@@ -16,7 +16,7 @@
     ├── PlanRefused                   the workspace's plan does not have it
     │   └── PlanHasNoJobs  PlanTokensUsedUp
     ├── DiskFull                      new runs are refused, going ones are kept
-    ├── StoreUnavailable  DataFolderLocked
+    ├── StoreUnavailable  WrongSecretKey  DataFolderLocked  InstallationLocked
     └── DriverError
         ├── DriverUnavailable         cannot work on this machine; says the mend
         ├── EngineUnavailable         did not answer; temporary
@@ -352,6 +352,26 @@ class DataFolderLocked(OneoffError):
     def __init__(self, folder: str, pid: str) -> None:
         super().__init__(
             f"another server (pid {pid}) works on {folder}: stop it, or give this one a folder of its own with --data"
+        )
+
+
+class InstallationLocked(OneoffError):
+    code = "installation_locked"
+
+    def __init__(self, pid: str) -> None:
+        super().__init__(
+            f"another server (pid {pid}) on this machine works on the same database: stop it, or give this one a "
+            "database of its own with --database"
+        )
+
+
+class WrongSecretKey(OneoffError):
+    code = "wrong_secret_key"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"{place} does not open: it was sealed with another secret.key. Put the secret.key of the backup or of the "
+            "first server of this database into the data folder"
         )
 
 

@@ -7,9 +7,10 @@ import json
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from oneoff.errors import DataFolderLocked
+from oneoff.errors import OneoffError
 
 NOTE = "server.json"
 
@@ -23,9 +24,9 @@ def runtime_dir() -> Path:
     return Path(tempfile.gettempdir()) / f"oneoff-{os.geteuid()}"
 
 
-def lock(path: Path, what: str) -> int:
+def lock(path: Path, refusal: Callable[[str], OneoffError]) -> int:
     """Hold `path` for as long as this process lives; the kernel lets go of it however the process ends.
-    Returns the descriptor to keep. Raises DataFolderLocked, naming `what` is locked."""
+    Returns the descriptor to keep. Raises what `refusal` makes of the holder's pid."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -33,15 +34,18 @@ def lock(path: Path, what: str) -> int:
     except BlockingIOError:
         holder = os.read(fd, 20).decode(errors="replace").strip() or "unknown"
         os.close(fd)
-        raise DataFolderLocked(what, holder) from None
+        raise refusal(holder) from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 
 def write_note(url: str, data_dir: Path) -> Path:
-    """Tell the CLI on this machine where the server is. The last server that started is the one it finds."""
+    """Tell the CLI on this machine where the server is. A server that lives keeps its note: a second one, of a demo or
+    a test, does not take its place."""
     path = runtime_dir() / NOTE
+    if _is_alive(_holder(path)):
+        return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     staged = path.with_suffix(".new")
     staged.write_text(json.dumps({"url": url, "data_dir": str(data_dir), "pid": os.getpid()}) + "\n")
@@ -50,12 +54,26 @@ def write_note(url: str, data_dir: Path) -> Path:
 
 
 def remove_note(path: Path) -> None:
-    """Remove it unless another server has written its own meanwhile."""
+    """Remove it unless it is another server's."""
+    if _holder(path) == os.getpid():
+        path.unlink(missing_ok=True)
+
+
+def release(fd: int, path: Path) -> None:
+    """Let go of a lock, and of its file."""
+    path.unlink(missing_ok=True)
+    os.close(fd)
+
+
+def _holder(path: Path) -> int | None:
     try:
-        if json.loads(path.read_text())["pid"] == os.getpid():
-            path.unlink()
-    except (OSError, ValueError, KeyError):
-        return
+        return int(json.loads(path.read_text())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_alive(pid: int | None) -> bool:
+    return pid is not None and pid != os.getpid() and Path(f"/proc/{pid}").exists()
 
 
 def notify_systemd(state: str) -> None:

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneoff.chance import take
-from oneoff.errors import StoreUnavailable
+from oneoff.errors import StoreUnavailable, WrongSecretKey
 
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
@@ -34,14 +34,12 @@ class Sealer:
         return _VERSION + nonce + self._cipher.encrypt(nonce, plain, place.encode())
 
     def open(self, box: bytes, place: str) -> bytes:
-        """Raises StoreUnavailable when the key or the place is not the one it was sealed with."""
+        """Raises WrongSecretKey when the key or the place is not the one it was sealed with."""
         body = box[1:]
         try:
             return self._cipher.decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], place.encode())
         except InvalidTag as problem:
-            raise StoreUnavailable(
-                f"{place} does not open with this secret.key; restore the key it was sealed with"
-            ) from problem
+            raise WrongSecretKey(place) from problem
 
 
 def load_key(path: Path) -> bytes:

@@ -8,10 +8,12 @@ import gc
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -29,10 +31,10 @@ from oneoff.engine.janitor import Janitor
 from oneoff.engine.loop import SystemClock, keep_ticking
 from oneoff.engine.rescuer import Rescuer
 from oneoff.engine.signals import Signals
-from oneoff.errors import OneoffError, SettingsInvalid
+from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
 from oneoff.operations.deploys import cancel_unfinished_deploys
 from oneoff.operations.installation import Installation, set_up
-from oneoff.presence import lock, notify_systemd, remove_note, runtime_dir, write_note
+from oneoff.presence import lock, notify_systemd, release, remove_note, runtime_dir, write_note
 from oneoff.sealing import Sealer, load_key
 from oneoff.settings import Settings
 from oneoff.store.database import Database, open_database
@@ -86,7 +88,9 @@ class _Server:
     async def _open(self, stack: AsyncExitStack) -> Context:
         settings = self._settings
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stack.callback(os.close, lock(settings.data_dir / "lock", str(settings.data_dir)))
+        _close_to_others(settings.data_dir)
+        held = lock(settings.data_dir / "lock", lambda pid: DataFolderLocked(str(settings.data_dir), pid))
+        stack.callback(os.close, held)
         sealer = Sealer(load_key(settings.data_dir / "secret.key"))
         database = self._parts.open_database(settings.store_url)
         stack.callback(database.close)
@@ -94,7 +98,8 @@ class _Server:
         clock = SystemClock()
         installed: Installation = await set_up(database, sealer, clock, settings.data_dir)
         # Two servers of one installation on one machine would both drive its containers.
-        stack.callback(os.close, lock(runtime_dir() / f"{installed.instance}.lock", "this installation"))
+        own = runtime_dir() / f"{installed.instance}.lock"
+        stack.callback(release, lock(own, InstallationLocked), own)
         driver, facts = await self._parts.open_driver(
             DriverChoice(
                 settings.driver, installed.instance, settings.data_dir, settings.docker_host, settings.oci_runtime
@@ -159,6 +164,13 @@ class _HttpServer(uvicorn.Server):
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _close_to_others(data_dir: Path) -> None:
+    """Keys, logs and the database lie there."""
+    if stat.S_IMODE(data_dir.stat().st_mode) & 0o077:
+        journal.warning("closing the data folder to other users", folder=str(data_dir))
+        data_dir.chmod(0o700)
 
 
 def _give_back_memory() -> None:

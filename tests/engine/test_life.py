@@ -253,3 +253,10 @@ async def test_output_that_cannot_be_read_to_its_end_does_not_cost_the_exit_code
     run = await world.get(run_id)
     assert (run.reason, run.exit_code) == ("nonzero_exit", 3)
     assert "rotated away" in str(run.message)
+
+
+async def test_a_container_that_could_not_be_started_is_removed(world: World, start_server: StartServer) -> None:
+    world.engine.fail("start", StartFailed("the engine could not start it", "no such network"))
+    await start_server()
+    await world.until_ended(await world.accept(await world.add_service("web")))
+    await eventually(lambda: not world.engine.containers, "its container was left")

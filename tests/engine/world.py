@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -199,7 +200,8 @@ class Server:
 
 async def eventually(found: Callable[[], Any], why: str = "it did not happen") -> Any:
     """What `found` returns once it is true. Other threads work meanwhile, so this polls real time, briefly."""
-    for _ in range(2_000):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         result = found()
         if asyncio.iscoroutine(result):
             result = await result

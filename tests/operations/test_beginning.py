@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oneoff.errors import NotAuthenticated, StoreUnavailable
+from oneoff.errors import NotAuthenticated, WrongSecretKey
 from oneoff.operations import deploys
 from oneoff.operations.installation import set_up
 from oneoff.operations.tokens import Tokens
@@ -32,7 +32,7 @@ async def test_a_second_start_finds_the_same_installation_and_makes_no_other_tok
 
 async def test_a_wrong_secret_key_is_told_at_start(home: Home) -> None:
     context = home.context
-    with pytest.raises(StoreUnavailable, match=r"secret\.key"):
+    with pytest.raises(WrongSecretKey, match=r"secret\.key"):
         await set_up(context.database, Sealer(b"x" * 32), context.clock, home.folder)
 
 

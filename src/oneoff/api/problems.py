@@ -31,6 +31,8 @@ STATUSES: Mapping[type[OneoffError], int] = {
     errors.DiskFull: 507,
     errors.StoreUnavailable: 503,
     errors.DataFolderLocked: 500,
+    errors.InstallationLocked: 500,
+    errors.WrongSecretKey: 500,
     errors.DriverUnavailable: 503,
     errors.EngineUnavailable: 503,
     errors.ImageUnavailable: 422,

@@ -34,7 +34,7 @@ def doctor(session: Session, data_dir: str | None, driver: str | None, as_json: 
         click.echo(json.dumps({"ok": not problems, "findings": [finding.to_json() for finding in findings]}, indent=2))
     else:
         warnings = sum(finding.level == WARNING for finding in findings)
-        click.echo(f"\n{problems} problems, {warnings} warnings")
+        click.echo(f"\n{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}")
     return 1 if problems else 0
 
 
@@ -63,3 +63,7 @@ def _print(finding: Finding) -> None:
     if finding.mend:
         click.echo(f"{'':<8} mend: {finding.mend}")
     sys.stdout.flush()
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -40,6 +40,8 @@ def describe_end(run: Mapping[str, Any]) -> str:
         return f"{_BEGINNINGS[reason]}: {message}"
     limit = format_duration(run["timeout_seconds"])
     words = _WORDS.get(reason, "{status}: {reason}").format(**run, limit=limit)
+    if run["oom_seen"] and reason != "oom_killed":
+        words += " (but something in it was killed for want of memory)"
     if took is None:
         return words
     lasted = f"{took:.1f}s" if took < 60 else format_duration(round(took))

@@ -106,7 +106,7 @@ class Follower:
         """Said once, not for every attempt of an outage."""
         if time.monotonic() - self._noticed_at > _NOTICE_EVERY_SECONDS:
             self._narrator.progress(
-                f"connection to the server lost ({problem.__class__.__name__}); trying until it is back"
+                "connection to the server lost; trying until it is back (the run goes on meanwhile)"
             )
             self._noticed_at = time.monotonic()
 
@@ -116,8 +116,6 @@ def describe_status(run: Run) -> str:
     and ended, which is told at the end."""
     if run["status"] == "queued":
         return f"{run['id']} queued: waits for {run['waiting_for']}" if run["waiting_for"] else ""
-    if run["status"] == "starting":
-        return f"{run['id']} starting on {run['node']}" if run["node"] else f"{run['id']} starting"
     if run["status"] == "running":
-        return f"{run['id']} running in {run['image']} on {run['node']}"
+        return f"{run['id']} running in {run['image']}"
     return ""

@@ -76,7 +76,7 @@ def _check_variables(client: Client) -> Iterator[Finding]:
             yield warning(
                 "variables",
                 f"{service['path']}: {', '.join(names)} names 127.0.0.1 or localhost; {_LOOPBACK}",
-                f"oneoff service update {service['path']} --network host, or write host.oneoff.internal instead",
+                f"oneoff service update {service['path']} --network host",
             )
     if not found:
         yield ok("variables", f"none names 127.0.0.1 ({_LOOPBACK})")

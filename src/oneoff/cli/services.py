@@ -137,7 +137,7 @@ def show(session: Session, path: str, as_json: bool) -> None:
 @json_option
 @pass_session
 def suspend(session: Session, path: str, as_json: bool) -> None:
-    """Take no new runs; going ones are not touched."""
+    """Say that the app is out of service: crons do not fire. Runs by hand, and going ones, are not touched."""
     service_id = session.find_service(path)["id"]
     _print_service(session.client.call("POST", f"/services/{service_id}/suspend"), as_json)
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from oneoff import journal
 from oneoff.core.outcome import Exit, Outcome, StopKind, StopRequest, conclude
-from oneoff.core.run import Reason, Run, RunStatus
+from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import Handle
 from oneoff.engine.context import Context
-from oneoff.errors import DriverError
+from oneoff.errors import CommandNotFound, DriverError
 from oneoff.logs.folder import LogEnd, log_folder, read_end
 from oneoff.logs.writer import LogWriter
 from oneoff.store import runs
@@ -38,7 +38,13 @@ class Ending:
     async def failed(self, run: Run, reason: Reason, problem: DriverError) -> None:
         """It never started; `problem` is told to the user in its own words."""
         exit_code = getattr(problem, "exit_code", None)
-        await self.ended(run, Outcome(RunStatus.FAILED, reason, exit_code), str(problem))
+        message = str(problem)
+        if run.shell is not None and isinstance(problem, CommandNotFound):
+            message += ": the image has no shell, so write the command as a list, after --"
+        await self.ended(run, Outcome(RunStatus.FAILED, reason, exit_code), message)
+        if run.engine_id is not None:
+            name = run.container_name or container_name(self._context.instance, run.id)
+            await self._remove(Handle(self._context.driver.name, self._context.facts.node, name, run.engine_id, run.id))
 
     async def ended(self, run: Run, outcome: Outcome, message: str | None = None) -> None:
         """It never started."""
@@ -75,7 +81,9 @@ class Ending:
     async def _finish_log(self, run: Run) -> LogEnd:
         folder = log_folder(self._context.settings.logs_dir, run.id)
         cap = self._context.settings.log_cap_bytes
-        return await asyncio.to_thread(lambda: read_end(folder) or LogWriter(folder, cap).finish())
+        if (ended := read_end(folder)) is not None:
+            return ended
+        return await asyncio.to_thread(lambda: LogWriter(folder, cap).finish())
 
     async def _remove(self, handle: Handle) -> None:
         """What cannot be removed now is the janitor's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
@@ -104,11 +105,13 @@ def check_admin(caller: Token, what: str) -> None:
 
 
 async def ensure_admin_token(database: Database, workspace_id: str, clock: Clock, path: Path) -> bool:
-    """At first start: an admin token, readable by the server's user in `path`. True when it was made now.
+    """An admin token in `path`, readable by the server's user: at first start, and again when the file was lost, for
+    who may write the data folder may do everything. True when it was made now.
 
     The file is written before the store knows the token: a crash between the two is mended by the next start.
     """
-    if await database.read(lambda c: tokens.count_admin_tokens(c, workspace_id)):
+    known = await database.read(lambda c: tokens.count_admin_tokens(c, workspace_id))
+    if known and await asyncio.to_thread(path.exists):
         return False
     text = _read_or_make(path)
     now = clock.now()

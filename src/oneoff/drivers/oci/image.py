@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,7 @@ from oneoff.drivers.oci import linux
 from oneoff.errors import ImageUnavailable
 
 _TAG = "image"
+_OWN = "@oneoff/"  # stands for the folder of this store in names of its images
 _DOCKER_HUB = "docker.io"
 _WORDS = 1500
 # The same options are named otherwise where there is a destination, too.
@@ -87,10 +89,9 @@ class ImageStore:
         return self._folder / digest.replace(":", "-")
 
     def _own_digest(self, image: ImageRef) -> str | None:
-        """The digest of an image that is named as lying in this store."""
-        path = Path(image.name)
-        if image.transport is Transport.OCI and path.parent == self._folder:
-            return path.name.replace("-", ":", 1)
+        """The digest of an image that is named as lying in this store, wherever the store lies by now."""
+        if image.transport is Transport.OCI and image.name.startswith(_OWN):
+            return image.name.removeprefix(_OWN).replace("-", ":", 1)
         return None
 
     async def _prepare(self, image: ImageRef, credentials: RegistryCredentials | None) -> PreparedImage:
@@ -110,7 +111,7 @@ class ImageStore:
     def _prepared(self, image: ImageRef, digest: str) -> PreparedImage:
         self.touch(digest)
         facts = json.loads((self._home(digest) / "image.json").read_bytes())
-        own = f"oci:{self._home(digest)}:{_TAG}"
+        own = f"oci:{_OWN}{self._home(digest).name}:{_TAG}"
         ref = str(image.pinned(digest)) if image.transport is Transport.REGISTRY else own
         return PreparedImage(digest, ref, to_image_config(facts["config"]))
 
@@ -209,7 +210,7 @@ class ImageStore:
             await process.wait()
             raise
         if process.returncode:
-            raise ImageUnavailable(str(image), words.decode(errors="replace").strip()[-_WORDS:])
+            raise ImageUnavailable(str(image), to_plain_words(words.decode(errors="replace"))[-_WORDS:])
         return output
 
     def _drop(self, keep: frozenset[str], budget_bytes: int) -> list[str]:
@@ -231,6 +232,13 @@ class ImageStore:
             dropped.append(digest)
             total -= size
         return dropped
+
+
+def to_plain_words(words: str) -> str:
+    """What skopeo and umoci said, without their logging: `time="…" level=fatal msg="…"` becomes its last message."""
+    messages = re.findall(r'msg="((?:[^"\\]|\\.)*)"', words)
+    plain = messages[-1].replace('\\"', '"') if messages else words.strip()
+    return f"{plain}; if it needs a login, deploy with --registry-user" if "unauthorized" in plain else plain
 
 
 def to_skopeo_name(image: ImageRef) -> str:
