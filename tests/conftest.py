@@ -10,3 +10,12 @@ pytest_plugins = ["tests.rig.fixtures"]
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+# What takes longest begins first, so that two workers end at about the same time.
+_LONG = ("test_campaign", "test_cron_transitions", "test_demo", "test_many_going", "test_large_logs", "test_bench")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONG))
