@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, union_all, update
 
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.outcome import Outcome, StopKind
@@ -147,14 +147,20 @@ def fetch_start_facts(connection: Connection, run_id: str) -> StartFacts:
 
 def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str | None) -> list[Run]:
     """Newest first; `before` is the id of the last run of the page before."""
-    query = select(*_COLUMNS).order_by(runs.c.id.desc()).limit(limit)
-    for name in ("service_id", "job_id", "cron_id", "batch_id", "trigger"):
-        if (value := getattr(wanted, name)) is not None:
-            query = query.where(runs.c[name] == str(value))
-    if wanted.status:
-        query = query.where(runs.c.status.in_([status.value for status in wanted.status]))
+    names = ("service_id", "job_id", "cron_id", "batch_id", "trigger")
+    values = {name: getattr(wanted, name) for name in names}
+    guards = [runs.c[name] == str(value) for name, value in values.items() if value is not None]
     if before is not None:
-        query = query.where(runs.c.id < before)
+        guards.append(runs.c.id < before)
+    newest = runs.c.id.desc()
+    if wanted.status:
+        # One status at a time, each by its index: asked for several, SQLite reads through the whole history.
+        of_each = [
+            select(runs.c.id).where(*guards, runs.c.status == status.value).order_by(newest).limit(limit).subquery()
+            for status in dict.fromkeys(wanted.status)
+        ]
+        guards = [runs.c.id.in_(union_all(*(select(found.c.id) for found in of_each)))]
+    query = select(*_COLUMNS).where(*guards).order_by(newest).limit(limit)
     return [_to_run(row) for row in connection.execute(query)]
 
 

@@ -180,6 +180,9 @@ runs = Table(
     Index("ix_runs_service", "service_id", "id"),
     Index("ix_runs_status", "status", "id"),
     Index("ix_runs_trigger", "trigger", "id"),
+    # So that a list of one service finds the few of a rare status among a million others.
+    Index("ix_runs_service_status", "service_id", "status", "id"),
+    Index("ix_runs_service_trigger", "service_id", "trigger", "id"),
 )
 
 tokens = Table(

@@ -116,6 +116,8 @@ def upgrade() -> None:
     op.create_index("ix_runs_service", "runs", ["service_id", "id"], unique=False)
     op.create_index("ix_runs_status", "runs", ["status", "id"], unique=False)
     op.create_index("ix_runs_trigger", "runs", ["trigger", "id"], unique=False)
+    op.create_index("ix_runs_service_status", "runs", ["service_id", "status", "id"], unique=False)
+    op.create_index("ix_runs_service_trigger", "runs", ["service_id", "trigger", "id"], unique=False)
     op.create_table(
         "tokens",
         sa.Column("id", sa.String(length=32), nullable=False),
