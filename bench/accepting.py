@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 import statistics
@@ -23,10 +24,10 @@ _ROUNDS = 5
 _PER_SAMPLE = 40  # a 99th percentile needs many more samples than a median
 _FILTERS = {
     "all runs": "",
-    "second page": "&cursor={middle}",
+    "a page in the middle": "&cursor={middle}",
     "one service": "&service={service}",
     "status failed": "&status=failed",
-    "status lost or queued": "&status=queued&status=running",
+    "status queued or running": "&status=queued&status=running",
     "trigger cron": "&trigger=cron",
     "one service, status canceled": "&service={service}&status=canceled",
     "a rare service, status failed, trigger manual": "&service={rare}&status=failed&trigger=manual",
@@ -99,11 +100,11 @@ def million(folder: Path, samples: int) -> Result:
 
 
 def fill_facts(server: Oneoff) -> tuple[str, str]:
-    """A service with few runs, and a run from the middle of the history."""
+    """A service with few runs, and a cursor in the middle of the history."""
     with closing(_open(server)) as store:
         rare = store.execute("SELECT service_id FROM runs GROUP BY service_id ORDER BY count(*) LIMIT 1").fetchone()[0]
         middle = store.execute("SELECT id FROM runs ORDER BY id LIMIT 1 OFFSET 500000").fetchone()[0]
-    return str(rare), str(middle)
+    return str(rare), base64.urlsafe_b64encode(str(middle).encode()).decode().rstrip("=")
 
 
 @contextmanager
