@@ -11,13 +11,10 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oneoff.logs.folder import ARCHIVE, part_paths, read_end, sync_folder
 from oneoff.logs.record import HEADER, LogRecord, parse_records
-
-if TYPE_CHECKING:
-    from oneoff.logs.reader import LogReader
 
 _FRAME_BYTES = 1024 * 1024
 _LEVEL = 3
@@ -55,18 +52,18 @@ def compress_log(folder: Path) -> bool:
     return True
 
 
-def read_from(path: Path, cursor: LogReader) -> list[LogRecord]:
-    """The records of the frame that follows the cursor; [] behind the last one or when there is no archive."""
+def read_from(path: Path, position: int) -> list[LogRecord]:
+    """The records of the frame that reaches beyond `position`; [] behind the last one or when there is no archive."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return []
     with file:
         frames = _seek_table(file)
-        first = _frame_of(file, frames, cursor.position)
-        for offset, size in frames[first:]:
-            if fresh := cursor.take(_records(file, offset, size)):
-                return fresh
+        for offset, size in frames[_frame_of(file, frames, position) :]:
+            records = _records(file, offset, size)
+            if records and records[-1].position > position:
+                return records
     return []
 
 

@@ -48,7 +48,7 @@ class LogReader:
         """
         while True:
             if self._fd < 0 and not self._open_next():
-                return archive.read_from(self._folder / ARCHIVE, self)
+                return self.take(archive.read_from(self._folder / ARCHIVE, self.position))
             if records := self._read_part(most_bytes):
                 return records
             if not self._has_later_part():
