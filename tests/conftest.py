@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure of a property.
+settings.register_profile("oneoff", deadline=None)
+settings.load_profile("oneoff")
 
 pytest_plugins = ["tests.rig.fixtures"]
 
