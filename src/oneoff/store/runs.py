@@ -20,7 +20,8 @@ from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
 from oneoff.store.tables import runs, services
 
-_COLUMNS = [runs.c[field.name] for field in fields(Run)]
+_NAMES = tuple(field.name for field in fields(Run))
+_COLUMNS = [runs.c[name] for name in _NAMES]
 _TIMES = frozenset(f.name for f in fields(Run) if f.name.endswith("_at"))
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
@@ -320,7 +321,7 @@ def _end_values(end: End) -> dict[str, Any]:
 
 
 def _to_run(row: Row[Any]) -> Run:
-    values: dict[str, Any] = dict(row._mapping)
+    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     for name in _TIMES:
         if values[name] is not None:
             values[name] = from_us(values[name])
