@@ -24,7 +24,7 @@ from oneoff.api.shapes import Page, RunShape
 from oneoff.core.command import make_command, make_entrypoint
 from oneoff.core.run import RunStatus, Trigger
 from oneoff.operations import runs
-from oneoff.operations.runs import RunRequest, RunView
+from oneoff.operations.runs import Origin, RunRequest, RunView
 from oneoff.store.runs import RunFilter
 
 router = APIRouter(tags=["runs"])
@@ -45,7 +45,7 @@ async def create_run(
     )
     idempotency = await idempotency_of(request, idempotency_key)
     actor, trigger = caller_of(request).name, trigger_of(request)
-    run = await runs.accept_run(context_of(request), service_id, asked, actor, trigger, idempotency)
+    run = await runs.accept_run(context_of(request), service_id, asked, Origin(actor, trigger), idempotency)
     return answer(to_run(RunView(run)), 201)
 
 

@@ -102,6 +102,14 @@ class Run:
     instance_type: str
     timeout_seconds: int
     grace_seconds: int
+    scheduled_for: datetime | None
+    batch_index: int | None
+    retries: str | None
+    concurrency_group: str | None
+    not_before: datetime | None
+    must_end_at: datetime | None
+    warn_seconds: int | None
+    warned_at: datetime | None
     node: str | None
     driver: str | None
     container_name: str | None

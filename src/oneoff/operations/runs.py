@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from oneoff.core.command import Command, Entrypoint
@@ -34,6 +35,16 @@ _MOST_PLACES = 500
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedImage:
+    """An image that is not the live one: of a deploy that is not live yet, or of the run that is run again."""
+
+    deploy_id: str | None
+    image: str
+    image_ref: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """What a caller asks for. The command is checked already; None = as the service has it."""
 
@@ -42,6 +53,28 @@ class RunRequest:
     instance_type: str | None = None
     timeout_seconds: int | None = None
     entrypoint: Entrypoint | None = None
+    image: PinnedImage | None = None  # None = the live one
+    retries: str | None = None  # JSON of core.retry.RetryPolicy
+    concurrency_group: str | None = None
+    not_before: datetime | None = None
+    must_end_at: datetime | None = None
+    warn_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Why a run exists, who asked, and what it belongs to."""
+
+    actor: str
+    trigger: Trigger
+    job_id: str | None = None
+    cron_id: str | None = None
+    scheduled_for: datetime | None = None
+    batch_id: str | None = None
+    batch_index: int | None = None
+    attempt: int = 1
+    retry_of: str | None = None
+    rerun_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +90,7 @@ async def accept_run(
     context: Context,
     service_id: str,
     request: RunRequest,
-    actor: str,
-    trigger: Trigger,
+    origin: Origin,
     idempotent: Idempotency | None = None,
 ) -> Run:
     """The run, queued and durable; the engine knows. The same `idempotent` request gives the same run again.
@@ -67,20 +99,27 @@ async def accept_run(
     """
     check_id("service", service_id)
     check_room(context.settings, context.clock)
-    run_id, now = context.new_id("run"), context.clock.now()
 
     def work(connection: Connection) -> Run:
         if (earlier := idempotency.find_resource(connection, idempotent)) is not None:
             return runs.get_run(connection, earlier)
-        materials = get_materials(context, connection, service_id)
-        box = _seal_variables(context, materials.variables, request, run_id)
-        run = _make(context, materials.launch, request, run_id, (actor, trigger))
-        runs.save_new(connection, run, box)
-        idempotency.save_resource(connection, idempotent, run_id, now)
+        run = insert_run(context, connection, service_id, request, origin)
+        idempotency.save_resource(connection, idempotent, run.id, run.created_at)
         return run
 
     run = await context.database.run(work)
     context.signals.run_accepted()
+    return run
+
+
+def insert_run(context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin) -> Run:
+    """Inside the caller's transaction, with what else must be true with it: a tick, a batch item, a retry. The caller
+    calls `signals.run_accepted` after its commit."""
+    run_id = context.new_id("run")
+    materials = get_materials(context, connection, service_id)
+    box = _seal_variables(context, materials.variables, request, run_id)
+    run = _make(context, materials.launch, request, run_id, origin)
+    runs.save_new(connection, run, box)
     return run
 
 
@@ -157,10 +196,9 @@ def _seal_variables(context: Context, found: Variables, request: RunRequest, run
     return context.sealer.seal(plain, variables_place(run_id))
 
 
-def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, whose: tuple[str, Trigger]) -> Run:
+def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, origin: Origin) -> Run:
     """The row of an accepted run. Raises NoLiveImage and what is wrong with its limits."""
-    if launch.deploy_id is None or launch.image is None or launch.image_ref is None or launch.digest is None:
-        raise NoLiveImage(launch.path)
+    image = request.image or _live_image(launch)
     plan = PLANS[launch.plan]
     most = plan.longest_run_seconds
     chosen = choose_instance_type(request.instance_type or launch.instance_type, launch.type)
@@ -171,31 +209,37 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, wh
         workspace_id=launch.workspace_id,
         service_id=launch.service_id,
         service=launch.path,
-        deploy_id=launch.deploy_id,
-        actor=whose[0],
-        trigger=whose[1],
+        **asdict(origin),
+        **asdict(image),
         command=request.command.argv,
         shell=request.command.shell,
         entrypoint=launch.entrypoint if request.entrypoint is None else request.entrypoint,
-        image=launch.image,
-        image_ref=launch.image_ref,
-        digest=launch.digest,
         instance_type=chosen.id,
         timeout_seconds=check_time_limit(timeout, most, f"the {plan.name} plan"),
         grace_seconds=context.settings.grace_seconds,
+        retries=request.retries,
+        concurrency_group=request.concurrency_group,
+        not_before=request.not_before,
+        must_end_at=request.must_end_at,
+        warn_seconds=request.warn_seconds,
         created_at=context.clock.now(),
         **_NEW,
     )
 
 
+def _live_image(launch: Launch) -> PinnedImage:
+    if launch.deploy_id is None or launch.image is None or launch.image_ref is None or launch.digest is None:
+        raise NoLiveImage(launch.path)
+    return PinnedImage(launch.deploy_id, launch.image, launch.image_ref, launch.digest)
+
+
 # Every field of a run that nobody has asked anything of yet.
 _NEW: Mapping[str, Any] = {
-    **dict.fromkeys(("job_id", "cron_id", "batch_id", "retry_of", "rerun_of", "reason", "message")),
-    **dict.fromkeys(("exit_code", "signal", "node", "driver", "container_name", "engine_id", "lease")),
-    **dict.fromkeys(("stop_kind", "stop_at", "stop_actor", "waiting_for")),
+    **dict.fromkeys(("reason", "message", "exit_code", "signal")),
+    **dict.fromkeys(("node", "driver", "container_name", "engine_id", "lease")),
+    **dict.fromkeys(("stop_kind", "stop_at", "stop_actor", "waiting_for", "warned_at")),
     **dict.fromkeys(("starting_at", "started_at", "finished_at", "seen_at")),
     **dict.fromkeys(("stdout_bytes", "stderr_bytes", "missing_bytes"), 0),
-    "attempt": 1,
     "status": RunStatus.QUEUED,
     "oom_seen": False,
 }

@@ -21,7 +21,7 @@ from oneoff.errors import NotFound
 from oneoff.store.tables import runs, services
 
 _COLUMNS = [runs.c[field.name] for field in fields(Run)]
-_TIMES = frozenset(f.name for f in fields(Run) if f.name.endswith("_at"))
+_TIMES = frozenset({f.name for f in fields(Run) if f.name.endswith("_at")} | {"scheduled_for", "not_before"})
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
 _BY_ID = select(*_COLUMNS).where(runs.c.id == bindparam("run_id"))

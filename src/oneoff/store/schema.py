@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from oneoff.errors import StoreUnavailable
 
-HEAD = "0001"  # the newest file of migrations/versions; a test compares
+HEAD = "0002"  # the newest file of migrations/versions; a test compares
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
