@@ -8,7 +8,7 @@
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
     ├── Conflict
-    │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken
+    │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken  ServiceHasJobs  JobHasCrons
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
     ├── DiskFull                      new runs are refused, going ones are kept
@@ -196,6 +196,26 @@ class ServiceBusy(Conflict):
     def __init__(self, path: str, going: int) -> None:
         super().__init__(
             f"{path} has {going} runs going: wait for them or cancel them (`oneoff runs list {path}`), then try again"
+        )
+
+
+class ServiceHasJobs(Conflict):
+    code = "service_has_jobs"
+
+    def __init__(self, path: str, jobs: int) -> None:
+        super().__init__(
+            f"{path} has {jobs} saved jobs: delete them first, or together with the service by "
+            f"`oneoff service delete {path} --with-jobs` (with_jobs=true)"
+        )
+
+
+class JobHasCrons(Conflict):
+    code = "job_has_crons"
+
+    def __init__(self, path: str, crons: int) -> None:
+        super().__init__(
+            f"{path} has {crons} crons: delete them first, or together with the job by "
+            f"`oneoff job delete {path} --with-crons` (with_crons=true)"
         )
 
 

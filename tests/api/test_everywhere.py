@@ -47,7 +47,7 @@ def address(path: str) -> str:
 def body_for(method: str, path: str) -> dict[str, Any]:
     """One that is right in form, so that what is asked about is looked for."""
     if path.endswith("/runs"):
-        return {"json": {"shell": "true"}}
+        return {"json": {} if "/jobs/" in path else {"shell": "true"}}
     if path.endswith("/deploys"):
         return {"json": {"image": "shop/web:42"}}
     return {"json": {}} if method in {"PUT", "PATCH"} else {}

@@ -17,6 +17,7 @@ from oneoff.core.instance_types import InstanceClass, InstanceType
 from oneoff.core.money import billed_until, format_usd, run_cost
 from oneoff.core.variables import Variable
 from oneoff.operations.deploys import Deploy, warning_of
+from oneoff.operations.jobs import Job
 from oneoff.operations.logs import LogRecord
 from oneoff.operations.places import Environment, NodeLoad, Project
 from oneoff.operations.runs import RunView
@@ -102,6 +103,24 @@ def to_service(service: Service) -> dict[str, Any]:
         "user": service.user,
         "sandbox": service.sandbox,
         "registry_username": service.registry_username,
+    }
+
+
+def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "service_id": job.service_id,
+        "service": job.service,
+        "command": job.command.argv,
+        "shell": job.command.shell,
+        "entrypoint": None if job.entrypoint is None else _to_entrypoint(job.entrypoint),
+        "variables": to_variables(variables, reveal=reveal),
+        "instance_type": job.instance_type,
+        "timeout_seconds": job.timeout_seconds,
+        "managed_by": job.managed_by,
+        "created_at": to_time(job.created_at),
+        "updated_at": to_time(job.updated_at),
     }
 
 

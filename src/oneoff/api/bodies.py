@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -90,6 +90,51 @@ class CreateRun(Body):
         None, description="Time limit; by default the plan's maximum."
     )
     entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
+
+
+class JobSettings(Body):
+    """Null stands for the default."""
+
+    command: Arguments | None = Field(None, description="Executed as it is, in place of the image's CMD.")
+    shell: Text | None = Field(None, description="Run under /bin/sh -c.")
+    entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
+    instance_type: Name | None = Field(None, description="Instead of the service's.")
+    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="Time limit of each run; by default the plan's maximum."
+    )
+
+    def to_settings(self) -> dict[str, Any]:
+        """Those that were given."""
+        given = self.model_dump(exclude_unset=True, exclude={"service", "variables"})
+        if (variables := getattr(self, "variables", None)) is not None:
+            given["variables"] = {n: None if value is None else to_change(value) for n, value in variables.items()}
+        return given
+
+
+class CreateJob(JobSettings):
+    """Exactly one of `command` and `shell`."""
+
+    service: Name = Field(description="The service's id or path.")
+    name: Name = Field(description="Unique in its service.")
+    variables: dict[str, VariableValue] = Field({}, description="On top of the environment's and the service's.")
+
+
+class ChangeJob(JobSettings):
+    """Fields that are not given stay as they are. `command` and `shell` replace each other."""
+
+    name: Name | None = None
+    variables: dict[str, VariableValue | None] | None = Field(
+        None, description="Those named are changed, null deletes one, others stay."
+    )
+
+
+class RunJob(Body):
+    """What this run alone has otherwise than its job."""
+
+    arguments: Arguments = Field([], description="More arguments, behind the job's own.")
+    variables: dict[str, VariableValue] = Field({}, description="On top of the job's.")
+    instance_type: Name | None = Field(None, description="Instead of the job's.")
+    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description="Instead of the job's.")
 
 
 class CreateToken(Body):

@@ -91,6 +91,29 @@ class ServiceShape(Shape):
     registry_username: str | None
 
 
+class VariableShape(Shape):
+    value: str | None
+    secret: bool
+
+
+class JobShape(Shape):
+    """Null where the job has what its service, or the plan, has."""
+
+    id: str
+    name: str = Field(description="Unique in its service.")
+    service_id: str
+    service: str = Field(description="The service's path.")
+    command: list[str] | None
+    shell: str | None
+    entrypoint: EntrypointShape | None
+    variables: dict[str, VariableShape] = Field(description="The job's own, without values; `reveal=true` shows them.")
+    instance_type: str | None
+    timeout_seconds: int | None
+    managed_by: str | None = Field(description="The job file that made it.")
+    created_at: Time
+    updated_at: Time
+
+
 class DeployShape(Shape):
     id: str
     service_id: str
@@ -103,11 +126,6 @@ class DeployShape(Shape):
     finished_at: Time | None
     warning: str | None = Field(description="Set when the image's entrypoint may swallow commands; with the fix.")
     message: str | None
-
-
-class VariableShape(Shape):
-    value: str | None
-    secret: bool
 
 
 class ProjectShape(Shape):

@@ -27,6 +27,7 @@ _COMMANDS = {
     "logs": ("logs:logs", "Print the output of a run."),
     "cancel": ("runs:cancel", "End a run."),
     "runs": ("runs:runs", "The history of runs."),
+    "job": ("job:job", "Saved jobs: commands with a name."),
     "deploy": ("deploys:deploy", "Make an image the live image of a service."),
     "service": ("services:service", "Services: what commands run in."),
     "env": ("variables:env", "Variables of environments and services."),

@@ -89,6 +89,24 @@ def read_assignments(assignments: Sequence[str], *, from_own_environment: bool) 
     return variables
 
 
+def variable_options(command: Any) -> Any:
+    """-e and --env-file; see `read_variables`."""
+    command = click.option(
+        "--env-file", multiple=True, metavar="FILE", help="Variables from a .env file; - is standard input."
+    )(command)
+    return click.option(
+        "-e", "--env", "assignments", multiple=True, metavar="K[=V]", help="Variable; `-e K` takes your own value."
+    )(command)
+
+
+def read_variables(assignments: Sequence[str], files: Sequence[str]) -> dict[str, str]:
+    """Of -e and --env-file; single ones win over files."""
+    variables: dict[str, str] = {}
+    for file in files:
+        variables.update(read_env_file(file))
+    return variables | read_assignments(assignments, from_own_environment=True)
+
+
 def read_env_file(name: str) -> dict[str, str]:
     """Variables of a .env file; `-` is standard input."""
     try:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end, exit_code_of
-from oneoff.cli.options import Duration, entrypoint_option, read_assignments, read_env_file
+from oneoff.cli.options import Duration, entrypoint_option, read_variables, variable_options
 from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.signals import interrupts
 from oneoff.cli.streams import Narrator, Output
+
+if TYPE_CHECKING:
+    from oneoff.cli.client import Answer
 
 _USAGE_HINT = "write it after --, for example: oneoff run shop/production -- python manage.py migrate"
 _POLL_MOST_SECONDS = 2.0
@@ -23,15 +28,7 @@ _POLL_MOST_SECONDS = 2.0
 @click.command(short_help="Run a command in a service's live image, and wait for it.")
 @click.argument("path")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARG]...")
-@click.option(
-    "-e",
-    "--env",
-    "assignments",
-    multiple=True,
-    metavar="K[=V]",
-    help="Variable of this run alone; `-e K` takes your own value.",
-)
-@click.option("--env-file", multiple=True, metavar="FILE", help="Variables from a .env file; - is standard input.")
+@variable_options
 @click.option("--instance-type", metavar="ID", help="CPU and memory; by default the service's.")
 @click.option("--timeout", type=Duration(), metavar="10m", help="Time limit: 90s, 10m, 1h30m, 30d.")
 @click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND.")
@@ -48,27 +45,48 @@ def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool
     and the ended Run to stdout.
     """
     body = _body(**options)
+
+    def find_and_create(is_wanted: Callable[[], bool]) -> Answer | None:
+        service = session.find_service(path)
+        return session.client.create(f"/services/{service['id']}/runs", body) if is_wanted() else None
+
+    return start(session, find_and_create, Style(path, detach, quiet, as_json))
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a run that is started here is told about. `path` names whose it is."""
+
+    path: str
+    detach: bool
+    quiet: bool
+    as_json: bool
+
+
+def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None], style: Style) -> int:
+    """Create a run and see it to its end, as `oneoff run` does. `create` gives up, with None, when it finds that the
+    run is not wanted any more. Returns the exit code."""
     session.failure_code = PLATFORM_FAILED
-    narrator = Narrator(quiet=quiet)
-    if detach:
-        answer = session.client.create(f"/services/{session.find_service(path)['id']}/runs", body)
-        print_json(answer.text) if as_json else click.echo(answer.value["id"])
+    narrator = Narrator(quiet=style.quiet)
+    if style.detach:
+        answer = create(lambda: True)
+        assert answer is not None
+        print_json(answer.text) if style.as_json else click.echo(answer.value["id"])
         return 0
     canceller = _Canceller(session, narrator)
     try:
         with interrupts(canceller.request):
-            service = session.find_service(path)
-            if canceller.requested:
+            if (answer := create(lambda: not canceller.requested)) is None:
                 return CANCELED
-            created = session.client.create(f"/services/{service['id']}/runs", body).value
+            created = answer.value
             canceller.know(created["id"])
             try:
-                return _follow(session, created, narrator, as_json)
+                return _follow(session, created, narrator, style.as_json)
             except OSError as problem:
-                _say_how_to_return(narrator, created["id"], path)
+                _say_how_to_return(narrator, created["id"], style.path)
                 raise CliError(f"the output cannot be written: {problem.strerror}") from problem
     except Interrupted as leaving:
-        _say_how_to_return(narrator, canceller.run_id, path)
+        _say_how_to_return(narrator, canceller.run_id, style.path)
         if canceller.requested:
             return CANCELED
         return leaving.exit_code
@@ -164,10 +182,7 @@ def _body(
         raise click.UsageError("give either --shell or a COMMAND after --, not both")
     if (shell is None and not (command and command[0])) or (shell is not None and not shell.strip()):
         raise click.UsageError(f"the command is empty: {_USAGE_HINT}")
-    variables: dict[str, str] = {}
-    for file in env_file:
-        variables.update(read_env_file(file))
-    variables.update(read_assignments(assignments, from_own_environment=True))
+    variables = read_variables(assignments, env_file)
     body: dict[str, Any] = {"shell": shell} if shell is not None else {"command": list(command)}
     optional = {
         "variables": variables or None,

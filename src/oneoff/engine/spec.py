@@ -46,7 +46,7 @@ def make_spec(context: Context, run: Run, facts: StartFacts, image: PreparedImag
         name=run.container_name or container_name(context.instance, run.id),
         image=image,
         argv=complete_argv(Command(run.command, run.shell), run.entrypoint, image.config),
-        variables={**opened["variables"], **builtin_variables(run)},
+        variables={**opened["variables"], **opened.get("builtins", {}), **builtin_variables(run)},
         resources=Resources(instance_type.memory_bytes, instance_type.cpus),
         networks=facts.networks,
         network_scope=run.service_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -59,6 +59,7 @@ class RunRequest:
     not_before: datetime | None = None
     must_end_at: datetime | None = None
     warn_seconds: int | None = None
+    builtins: Mapping[str, str] = field(default_factory=dict)  # what Oneoff tells the run beside what its row says
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,17 @@ async def accept_run(
     Raises NotFound, NoLiveImage, InvalidInput, DiskFull, IdempotencyKeyReused.
     """
     check_id("service", service_id)
+    return await accept(context, lambda c: insert_run(context, c, service_id, request, origin), idempotent)
+
+
+async def accept(context: Context, insert: Callable[[Connection], Run], idempotent: Idempotency | None) -> Run:
+    """As `accept_run`, of the run that `insert` puts into the queue."""
     check_room(context.settings, context.clock)
 
     def work(connection: Connection) -> Run:
         if (earlier := idempotency.find_resource(connection, idempotent)) is not None:
             return runs.get_run(connection, earlier)
-        run = insert_run(context, connection, service_id, request, origin)
+        run = insert(connection)
         idempotency.save_resource(connection, idempotent, run.id, run.created_at)
         return run
 
@@ -115,12 +121,19 @@ async def accept_run(
 def insert_run(context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin) -> Run:
     """Inside the caller's transaction, with what else must be true with it: a tick, a batch item, a retry. The caller
     calls `signals.run_accepted` after its commit."""
+    run, box = make_run(context, connection, service_id, request, origin)
+    runs.save_new(connection, run, box)
+    return run
+
+
+def make_run(
+    context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin
+) -> tuple[Run, bytes]:
+    """As `insert_run`, but the caller saves it: the run and its sealed variables."""
     run_id = context.new_id("run")
     materials = get_materials(context, connection, service_id)
     box = _seal_variables(context, materials.variables, request, run_id)
-    run = _make(context, materials.launch, request, run_id, origin)
-    runs.save_new(connection, run, box)
-    return run
+    return _make(context, materials.launch, request, run_id, origin), box
 
 
 async def get_run(context: Context, run_id: str) -> Run:
@@ -192,8 +205,10 @@ def _seal_variables(context: Context, found: Variables, request: RunRequest, run
     values = {name: each.value for name, each in merged.items()}
     check_variables(values)
     secret = [name for name, each in merged.items() if each.secret]
-    plain = json.dumps({"variables": values, "secret": secret}).encode()
-    return context.sealer.seal(plain, variables_place(run_id))
+    sealed: dict[str, Any] = {"variables": values, "secret": secret}
+    if request.builtins:
+        sealed["builtins"] = dict(request.builtins)
+    return context.sealer.seal(json.dumps(sealed).encode(), variables_place(run_id))
 
 
 def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, origin: Origin) -> Run:
