@@ -11,6 +11,7 @@ _KINDS = {
     "deploy": ("deploy",),
     "run": ("run",),
     "job": ("job",),
+    "cron": ("cron",),
     "token": ("token",),
 }
 

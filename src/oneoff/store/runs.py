@@ -66,6 +66,12 @@ def get_run(connection: Connection, run_id: str) -> Run:
     return run
 
 
+def save_all_new(connection: Connection, made: Sequence[tuple[Run, bytes]]) -> None:
+    """Runs with their sealed variables, in one statement."""
+    if made:
+        connection.execute(_INSERT, [{**_to_row(run), "variables_sealed": box} for run, box in made])
+
+
 def fetch_sealed_variables(connection: Connection, run_id: str) -> bytes:
     return bytes(connection.execute(select(runs.c.variables_sealed).where(runs.c.id == run_id)).scalar_one())
 

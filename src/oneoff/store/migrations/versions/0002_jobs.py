@@ -149,6 +149,8 @@ def upgrade() -> None:
         batch_op.create_index("ix_runs_batch", ["batch_id", "id"], unique=False)
         batch_op.create_index("ix_runs_cron", ["cron_id", "id"], unique=False)
         batch_op.create_index("ix_runs_job", ["job_id", "id"], unique=False)
+        going = sa.text("finished_at IS NULL")
+        batch_op.create_index("ix_runs_going_of_job", ["job_id"], sqlite_where=going, postgresql_where=going)
 
     with op.batch_alter_table("workspaces", schema=None) as batch_op:
         batch_op.add_column(sa.Column("crons_paused", sa.Boolean(), server_default=sa.text("false"), nullable=False))
