@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from oneoff.api.shapes import JobShape, RunShape
+from oneoff.api.shapes import JobShape, RerunShape, RunShape
 from tests.api.test_everywhere import check_problem
 from tests.operations.home import Home
 
@@ -117,3 +117,21 @@ async def test_a_deleted_job_is_gone(client: Client, home: Home) -> None:
     job = await saved(client, home)
     assert (await client.delete(f"/jobs/{job['id']}")).status_code == 204
     check_problem(await client.delete(f"/jobs/{job['id']}"), 404, "not_found")
+
+
+async def test_a_rerun_answers_with_the_run_and_the_difference_to_now(client: Client, home: Home) -> None:
+    job = await saved(client, home, variables={"A": {"value": "hidden-value", "secret": True}})
+    run = (await client.post(f"/jobs/{job['id']}/runs", json={})).json()
+    await client.patch(f"/jobs/{job['id']}", json={"variables": {"A": "other-value"}})
+    response = await client.post(f"/runs/{run['id']}/rerun", headers={"Idempotency-Key": "k"})
+    assert response.status_code == 201, response.text
+    again = response.json()
+    assert list(again) == list(RerunShape.model_fields)
+    assert (again["rerun_of"], again["job_id"]) == (run["id"], job["id"])
+    assert again["difference"] == {
+        "digest": None, "command": None, "instance_type": None,
+        "variables": {"changed": ["A"], "only_then": [], "only_now": []},
+    }  # fmt: skip
+    assert "hidden-value" not in response.text
+    repeated = await client.post(f"/runs/{run['id']}/rerun", headers={"Idempotency-Key": "k"})
+    assert repeated.json() == again

@@ -11,7 +11,7 @@ import pytest
 from oneoff.drivers.fake_engine import Script
 from tests.cli.conftest import Cli
 from tests.cli.live import LiveServer, live_server
-from tests.operations.home import IMAGE
+from tests.operations.home import IMAGE, NEXT_IMAGE
 
 PATH = "shop/production"
 
@@ -82,3 +82,15 @@ def test_a_service_with_jobs_is_deleted_with_them_when_that_is_said(oneoff: Cli)
     assert refused.returncode == 1
     assert b"--with-jobs" in refused.stderr
     assert oneoff.run("service", "delete", PATH, "--yes", "--with-jobs").returncode == 0
+
+
+def test_a_rerun_is_followed_and_tells_what_is_not_as_now(live: LiveServer, oneoff: Cli) -> None:
+    live.home.engine.scripts[("seed",)] = Script((("stdout", b"done\n"),), 3)
+    oneoff.run("job", "create", f"{PATH}:seed", "-e", "A=1", "--", "seed")
+    run_id = oneoff.run("job", "run", "seed", "--detach").stdout.decode().strip()
+    oneoff.run("deploy", PATH, "--image", NEXT_IMAGE)
+    oneoff.run("job", "update", "seed", "-e", "A=2")
+    again = oneoff.run("rerun", run_id)
+    assert (again.returncode, again.stdout) == (3, b"done\n")
+    assert b"differs from now: image sha256:aaaaaaaaaaaa (now sha256:bbbbbbbbbbbb)" in again.stderr
+    assert b"variables with another value now: A" in again.stderr

@@ -20,6 +20,7 @@ from oneoff.operations.deploys import Deploy, warning_of
 from oneoff.operations.jobs import Job
 from oneoff.operations.logs import LogRecord
 from oneoff.operations.places import Environment, NodeLoad, Project
+from oneoff.operations.reruns import Difference
 from oneoff.operations.runs import RunView
 from oneoff.operations.services import Service
 from oneoff.operations.tokens import Token
@@ -83,6 +84,22 @@ def to_run(view: RunView) -> dict[str, Any]:
         "cost_usd": format_usd(run_cost(run)) if run.status.is_final else None,
         "log": {name: getattr(run, name) for name in _LOG_COUNTS},
         "message": run.message,
+    }
+
+
+def to_difference(difference: Difference) -> dict[str, Any]:
+    def told(pair: tuple[str, str | None] | None) -> dict[str, str | None] | None:
+        return None if pair is None else {"then": pair[0], "now": pair[1]}
+
+    return {
+        "digest": told(difference.digest),
+        "command": told(difference.command),
+        "instance_type": told(difference.instance_type),
+        "variables": {
+            "changed": difference.changed,
+            "only_then": difference.only_then,
+            "only_now": difference.only_now,
+        },
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from oneoff.api.answers import answer, to_run
+from oneoff.api.answers import answer, to_difference, to_run
 from oneoff.api.bodies import CreateRun, to_change
 from oneoff.api.requests import (
     Cursor,
@@ -20,10 +20,10 @@ from oneoff.api.requests import (
     to_page,
     trigger_of,
 )
-from oneoff.api.shapes import Page, RunShape
+from oneoff.api.shapes import Page, RerunShape, RunShape
 from oneoff.core.command import make_command, make_entrypoint
 from oneoff.core.run import RunStatus, Trigger
-from oneoff.operations import runs
+from oneoff.operations import reruns, runs
 from oneoff.operations.runs import Origin, RunRequest, RunView
 from oneoff.store.runs import RunFilter
 
@@ -79,3 +79,13 @@ async def cancel_run(run_id: str, request: Request) -> Response:
     """A queued run ends at once; a going one gets TERM now and KILL after the grace; an ended one stays as it is."""
     run = await runs.cancel_run(context_of(request), run_id, caller_of(request).name)
     return answer(to_run(RunView(run)))
+
+
+@router.post("/runs/{run_id}/rerun", status_code=201, response_model=RerunShape)
+async def rerun(run_id: str, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """The same once more: image by digest, command, variables and size are those of that run, whatever was deployed or
+    configured since; `difference` tells what that is."""
+    origin = Origin(caller_of(request).name, trigger_of(request))
+    idempotency = await idempotency_of(request, idempotency_key)
+    run, difference = await reruns.run_again(context_of(request), run_id, origin, idempotency)
+    return answer(to_run(RunView(run)) | {"difference": to_difference(difference)}, 201)

@@ -91,6 +91,34 @@ class ServiceShape(Shape):
     registry_username: str | None
 
 
+class ThenAndNow(Shape):
+    """What the run before had, and what a new one would get now."""
+
+    then: str
+    now: str | None
+
+
+class VariablesDifference(Shape):
+    """Names of variables, never their values."""
+
+    changed: list[str]
+    only_then: list[str] = Field(description="Also those that were given to that run alone.")
+    only_now: list[str]
+
+
+class Difference(Shape):
+    """Between the run that is run again and what a new one of its job or service would get. Null is no difference."""
+
+    digest: ThenAndNow | None
+    command: ThenAndNow | None = Field(description="Of a run of a job that is still there.")
+    instance_type: ThenAndNow | None
+    variables: VariablesDifference
+
+
+class RerunShape(RunShape):
+    difference: Difference
+
+
 class VariableShape(Shape):
     value: str | None
     secret: bool

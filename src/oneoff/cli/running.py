@@ -55,7 +55,7 @@ def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a run that is started here is told about. `path` names whose it is."""
+    """How a run that is started here is told about. `path` names its service, where that is known."""
 
     path: str
     detach: bool
@@ -211,6 +211,7 @@ def _conclude(ended: Any, narrator: Narrator) -> int:
 
 def _say_how_to_return(narrator: Narrator, run_id: str | None, path: str) -> None:
     if run_id is None:
-        narrator.warn(f"left before the server had answered; `oneoff runs list {path}` shows whether the run was made")
+        shows = f"oneoff runs list {path}".rstrip()
+        narrator.warn(f"left before the server had answered; `{shows}` shows whether the run was made")
     else:
         narrator.warn(f"{run_id} goes on; see it with `oneoff attach {run_id}`, end it with `oneoff cancel {run_id}`")

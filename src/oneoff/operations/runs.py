@@ -14,7 +14,7 @@ from oneoff.core.limits import check_time_limit
 from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.plan import PLANS
 from oneoff.core.queue import in_order
-from oneoff.core.run import Reason, Run, RunStatus, Trigger
+from oneoff.core.run import NOTHING_YET, Reason, Run, RunStatus, Trigger
 from oneoff.core.service import parse_path
 from oneoff.core.variables import check_variables
 from oneoff.engine.spec import variables_place
@@ -238,7 +238,7 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, or
         must_end_at=request.must_end_at,
         warn_seconds=request.warn_seconds,
         created_at=context.clock.now(),
-        **_NEW,
+        **NOTHING_YET,
     )
 
 
@@ -246,15 +246,3 @@ def _live_image(launch: Launch) -> PinnedImage:
     if launch.deploy_id is None or launch.image is None or launch.image_ref is None or launch.digest is None:
         raise NoLiveImage(launch.path)
     return PinnedImage(launch.deploy_id, launch.image, launch.image_ref, launch.digest)
-
-
-# Every field of a run that nobody has asked anything of yet.
-_NEW: Mapping[str, Any] = {
-    **dict.fromkeys(("reason", "message", "exit_code", "signal")),
-    **dict.fromkeys(("node", "driver", "container_name", "engine_id", "lease")),
-    **dict.fromkeys(("stop_kind", "stop_at", "stop_actor", "waiting_for", "warned_at")),
-    **dict.fromkeys(("starting_at", "started_at", "finished_at", "seen_at")),
-    **dict.fromkeys(("stdout_bytes", "stderr_bytes", "missing_bytes"), 0),
-    "status": RunStatus.QUEUED,
-    "oom_seen": False,
-}
