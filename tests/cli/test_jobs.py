@@ -94,3 +94,23 @@ def test_a_rerun_is_followed_and_tells_what_is_not_as_now(live: LiveServer, oneo
     assert (again.returncode, again.stdout) == (3, b"done\n")
     assert b"differs from now: image sha256:aaaaaaaaaaaa (now sha256:bbbbbbbbbbbb)" in again.stderr
     assert b"variables with another value now: A" in again.stderr
+
+
+def test_a_run_with_retries_is_followed_to_its_last_attempt(live: LiveServer, oneoff: Cli) -> None:
+    live.home.engine.scripts[("seed",)] = Script((("stdout", b"once\n"),), 3)
+    made = oneoff.run("job", "create", f"{PATH}:seed", "--retries", "1", "--retry-delay", "1s", "--json", "--", "seed")
+    assert json.loads(made.stdout)["retries"]["count"] == 1
+    run = oneoff.run("job", "run", "seed", "--json")
+    assert (run.returncode, run.stderr.count(b"once\n")) == (3, 2), run.stderr
+    last = json.loads(run.stdout)
+    assert (last["attempt"], last["trigger"], last["retried_by"]) == (2, "retry", None)
+    first = json.loads(oneoff.run("runs", "show", last["retry_of"], "--json").stdout)
+    assert (first["attempt"], first["retried_by"]) == (1, last["id"])
+    waited = oneoff.run("wait", first["id"], "--json")
+    assert (waited.returncode, json.loads(waited.stdout)["id"]) == (3, last["id"])
+
+
+def test_retry_options_without_retries_are_refused(oneoff: Cli) -> None:
+    refused = oneoff.run("run", PATH, "--retry-on", "75", "--", "true")
+    assert refused.returncode == 2
+    assert b"need --retries" in refused.stderr

@@ -15,6 +15,7 @@ from oneoff.core.clock import from_us
 from oneoff.core.command import Entrypoint
 from oneoff.core.instance_types import InstanceClass, InstanceType
 from oneoff.core.money import billed_until, format_usd, run_cost
+from oneoff.core.retry_text import from_text, to_plain
 from oneoff.core.variables import Variable
 from oneoff.operations.deploys import Deploy, warning_of
 from oneoff.operations.jobs import Job
@@ -84,6 +85,9 @@ def to_run(view: RunView) -> dict[str, Any]:
         "cost_usd": format_usd(run_cost(run)) if run.status.is_final else None,
         "log": {name: getattr(run, name) for name in _LOG_COUNTS},
         "message": run.message,
+        "retries": _to_retries(run.retries),
+        "retried_by": view.retried_by,
+        "not_before": to_time(run.not_before),
     }
 
 
@@ -135,6 +139,7 @@ def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False)
         "variables": to_variables(variables, reveal=reveal),
         "instance_type": job.instance_type,
         "timeout_seconds": job.timeout_seconds,
+        "retries": _to_retries(job.retries),
         "managed_by": job.managed_by,
         "created_at": to_time(job.created_at),
         "updated_at": to_time(job.updated_at),
@@ -218,6 +223,10 @@ def to_log_record(record: LogRecord) -> dict[str, Any]:
 
 def _to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
     return entrypoint if isinstance(entrypoint, str) else list(entrypoint)
+
+
+def _to_retries(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else to_plain(from_text(text))
 
 
 def _price(each: InstanceType) -> str:

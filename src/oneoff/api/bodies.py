@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from oneoff.core.retry import RETRIED_BY_DEFAULT, BackOff
+from oneoff.core.run import Reason
 from oneoff.core.service import ServiceType
 from oneoff.drivers.driver import RegistryCredentials
 from oneoff.operations.variables import VariableChange
@@ -79,6 +81,21 @@ class CreateDeploy(Body):
     registry: RegistryBody | None = None
 
 
+class RetriesBody(Body):
+    """Each attempt is a run of its own, linked by `retry_of`."""
+
+    count: Annotated[int, Field(ge=0, le=1_000)] = Field(description="So many attempts after the first; 0 is none.")
+    back_off: BackOff = Field(BackOff.EXPONENTIAL, description="`exponential` doubles the delay each time.")
+    delay_seconds: Annotated[int, Field(ge=0, le=10**9)] = Field(10, description="Before the second attempt.")
+    most_delay_seconds: Annotated[int, Field(ge=0, le=10**9)] = 3600
+    exit_codes: Annotated[list[int], Field(max_length=256)] = Field(
+        [], description="Only ends with one of these exit codes are retried, and those without any."
+    )
+    reasons: list[Reason] = Field(
+        sorted(RETRIED_BY_DEFAULT), description="Only ends for these reasons; `lost` only when it is named."
+    )
+
+
 class CreateRun(Body):
     """Exactly one of `command` and `shell`."""
 
@@ -90,6 +107,7 @@ class CreateRun(Body):
         None, description="Time limit; by default the plan's maximum."
     )
     entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
+    retries: RetriesBody | None = None
 
 
 class JobSettings(Body):
@@ -102,6 +120,7 @@ class JobSettings(Body):
     timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
         None, description="Time limit of each run; by default the plan's maximum."
     )
+    retries: RetriesBody | None = Field(None, description="Off by default.")
 
     def to_settings(self) -> dict[str, Any]:
         """Those that were given."""

@@ -22,6 +22,7 @@ from oneoff.api.requests import (
 )
 from oneoff.api.shapes import Page, RerunShape, RunShape
 from oneoff.core.command import make_command, make_entrypoint
+from oneoff.core.retry_text import make_retries, to_text
 from oneoff.core.run import RunStatus, Trigger
 from oneoff.operations import reruns, runs
 from oneoff.operations.runs import Origin, RunRequest, RunView
@@ -42,6 +43,7 @@ async def create_run(
         body.instance_type,
         body.timeout_seconds,
         make_entrypoint(body.entrypoint),
+        retries=to_text(make_retries(body.retries.model_dump())) if body.retries else None,
     )
     idempotency = await idempotency_of(request, idempotency_key)
     actor, trigger = caller_of(request).name, trigger_of(request)

@@ -10,6 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from oneoff.core.retry import BackOff
 from oneoff.core.run import Reason, RunStatus, Trigger
 from oneoff.core.service import ServiceType
 from oneoff.store.deploys import DeployStatus
@@ -35,6 +36,15 @@ class LogShape(Shape):
     stdout_bytes: int
     stderr_bytes: int
     missing_bytes: int
+
+
+class RetriesShape(Shape):
+    count: int
+    back_off: BackOff
+    delay_seconds: int
+    most_delay_seconds: int
+    exit_codes: list[int]
+    reasons: list[Reason]
 
 
 class RunShape(Shape):
@@ -71,6 +81,9 @@ class RunShape(Shape):
     cost_usd: Usd | None = Field(description="Null until the run has ended.")
     log: LogShape
     message: str | None = Field(description="What happened, in the engine's words where there are any.")
+    retries: RetriesShape | None
+    retried_by: str | None = Field(description="The attempt after this one; not told in lists.")
+    not_before: Time | None = Field(description="When the back-off of a retry is over.")
 
 
 class ServiceShape(Shape):
@@ -137,6 +150,7 @@ class JobShape(Shape):
     variables: dict[str, VariableShape] = Field(description="The job's own, without values; `reveal=true` shows them.")
     instance_type: str | None
     timeout_seconds: int | None
+    retries: RetriesShape | None
     managed_by: str | None = Field(description="The job file that made it.")
     created_at: Time
     updated_at: Time

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oneoff.cli.options import Duration, entrypoint_option, read_variables, variable_options
+from oneoff.cli.options import (
+    Duration,
+    entrypoint_option,
+    read_retries,
+    read_variables,
+    retry_options,
+    variable_options,
+)
 from oneoff.cli.problems import CliError
 from oneoff.cli.results import age, command_text, json_option, more_hint, print_fields, print_json, print_table
 from oneoff.cli.running import Style, start
@@ -30,6 +37,7 @@ def job() -> None:
 
 def _shared_options(command: Any) -> Any:
     for option in (
+        retry_options,
         entrypoint_option,
         click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND."),
         click.option("--timeout", type=Duration(), metavar="10m", help="Time limit of each run."),
@@ -187,6 +195,7 @@ def _settings(
         "timeout_seconds": more["timeout"],
         "instance_type": more["instance_type"],
         "entrypoint": more["entrypoint"],
+        "retries": read_retries(more),
     }
     return {name: value for name, value in settings.items() if value is not None}
 
@@ -207,6 +216,8 @@ def _print_job(answer: Answer, as_json: bool) -> None:
     fields["command"] = command_text(fields)
     del fields["shell"]
     fields["variables"] = " ".join(sorted(fields["variables"]))
+    if fields["retries"] is not None:
+        fields["retries"] = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in fields["retries"].items())
     if isinstance(fields["entrypoint"], list):
         fields["entrypoint"] = " ".join(fields["entrypoint"])
     print_fields(fields)

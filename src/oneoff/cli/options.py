@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,35 @@ def read_variables(assignments: Sequence[str], files: Sequence[str]) -> dict[str
     for file in files:
         variables.update(read_env_file(file))
     return variables | read_assignments(assignments, from_own_environment=True)
+
+
+def retry_options(command: Any) -> Any:
+    """See `read_retries`."""
+    for option in (
+        click.option(
+            "--retry-on", type=int, multiple=True, metavar="CODE", help="Retry only ends with this exit code."
+        ),
+        click.option(
+            "--retry-delay", type=Duration(), metavar="10s", help="Back-off before the first retry; it doubles."
+        ),
+        click.option("--retries", type=click.IntRange(0), metavar="N", help="Try again so often when it fails."),
+    ):
+        command = option(command)
+    return command
+
+
+def read_retries(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the API takes as `retries`; None when nothing was given."""
+    if given["retries"] is None:
+        if given["retry_delay"] is not None or given["retry_on"]:
+            raise click.UsageError("--retry-delay and --retry-on need --retries N")
+        return None
+    retries: dict[str, Any] = {"count": given["retries"]}
+    if given["retry_delay"] is not None:
+        retries |= {"delay_seconds": given["retry_delay"], "most_delay_seconds": max(given["retry_delay"], 3600)}
+    if given["retry_on"]:
+        retries["exit_codes"] = list(given["retry_on"])
+    return retries
 
 
 def read_env_file(name: str) -> dict[str, str]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end, exit_code_of
-from oneoff.cli.options import Duration, entrypoint_option, read_variables, variable_options
+from oneoff.cli.options import (
+    Duration,
+    entrypoint_option,
+    read_retries,
+    read_variables,
+    retry_options,
+    variable_options,
+)
 from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.session import Session, pass_session
@@ -33,6 +40,7 @@ _POLL_MOST_SECONDS = 2.0
 @click.option("--timeout", type=Duration(), metavar="10m", help="Time limit: 90s, 10m, 1h30m, 30d.")
 @click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND.")
 @entrypoint_option
+@retry_options
 @click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
@@ -81,7 +89,7 @@ def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None
             created = answer.value
             canceller.know(created["id"])
             try:
-                return _follow(session, created, narrator, style.as_json)
+                return _follow(session, created, narrator, style.as_json, canceller.know)
             except OSError as problem:
                 _say_how_to_return(narrator, created["id"], style.path)
                 raise CliError(f"the output cannot be written: {problem.strerror}") from problem
@@ -98,7 +106,8 @@ def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None
 @json_option
 @pass_session
 def attach(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
-    """Print the whole output of RUN, from its first byte, and exit with its exit code, as `oneoff run` does.
+    """Print the whole output of RUN, from its first byte, and exit with its exit code, as `oneoff run` does. The
+    attempts that follow it, where it is retried, are followed too.
 
     Ctrl-C only leaves. With --json the output goes to stderr, and the ended Run to stdout.
     """
@@ -119,7 +128,8 @@ def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
     delay = 0.05
     with interrupts():
         answer = session.client.get(f"/runs/{run_id}")
-        while answer.value["status"] not in FINAL:
+        while answer.value["status"] not in FINAL or answer.value.get("retried_by"):
+            run_id = answer.value.get("retried_by") or run_id
             time.sleep(delay)
             delay = min(_POLL_MOST_SECONDS, delay * 1.5)
             try:
@@ -131,7 +141,8 @@ def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
                     raise
     if as_json:
         print_json(answer.text)
-    return _conclude(answer.value, narrator)
+    narrator.progress(f"{run_id} {describe_end(answer.value)}")
+    return exit_code_of(answer.value)
 
 
 class _Canceller:
@@ -189,24 +200,37 @@ def _body(
         "instance_type": limits["instance_type"],
         "timeout_seconds": limits["timeout"],
         "entrypoint": limits["entrypoint"],
+        "retries": read_retries(limits),
     }
     return body | {name: value for name, value in optional.items() if value is not None}
 
 
-def _follow(session: Session, started: dict[str, Any], narrator: Narrator, as_json: bool) -> int:
+def _follow(
+    session: Session, run: dict[str, Any], narrator: Narrator, as_json: bool, know: Callable[[str], None] | None = None
+) -> int:
+    """To the end of its last attempt; `know` is told the id of each that follows."""
     from oneoff.cli.follow import Follower
 
-    follower = Follower(session.client, started["id"], Output(to_stderr=as_json), narrator)
-    follower.tell(started)
-    ended = follower.follow()
+    while True:
+        follower = Follower(session.client, run["id"], Output(to_stderr=as_json), narrator)
+        follower.tell(run)
+        ended = follower.follow()
+        narrator.progress(f"{ended['id']} {describe_end(ended)}")
+        if (retry_id := _next_attempt(ended, narrator)) is None:
+            break
+        if know is not None:
+            know(retry_id)
+        run = session.client.get(f"/runs/{retry_id}").value
     if as_json:
         print_json(follower.end_body)
-    return _conclude(ended, narrator)
-
-
-def _conclude(ended: Any, narrator: Narrator) -> int:
-    narrator.progress(f"{ended['id']} {describe_end(ended)}")
     return exit_code_of(ended)
+
+
+def _next_attempt(ended: Mapping[str, Any], narrator: Narrator) -> str | None:
+    retry_id: str | None = ended.get("retried_by")
+    if retry_id is not None:
+        narrator.progress(f"attempt {ended['attempt'] + 1} is {retry_id}")
+    return retry_id
 
 
 def _say_how_to_return(narrator: Narrator, run_id: str | None, path: str) -> None:

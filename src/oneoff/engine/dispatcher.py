@@ -13,6 +13,7 @@ from oneoff.core.run import Reason, Run, RunStatus
 from oneoff.drivers.driver import PreparedImage
 from oneoff.engine.context import Context
 from oneoff.engine.executor import Executor
+from oneoff.engine.retrying import end_if_queued
 from oneoff.engine.spec import prepare_image
 from oneoff.errors import DriverError, EngineUnavailable, ImageUnavailable, OneoffError
 from oneoff.store import runs
@@ -51,12 +52,13 @@ class Dispatcher:
             return _LOOK_AGAIN_SECONDS
         # Runs that just got a slot may still be in the queue: their claim is being committed.
         per_service = self._context.settings.slots + len(self._preparing) + len(self._prepared)
-        waiting = await self._context.database.read(lambda c: runs.fetch_waiting(c, per_service))
+        now = self._context.clock.now()
+        waiting = await self._context.database.read(lambda c: runs.fetch_waiting(c, per_service, now))
         self._forget_gone({run.run_id for run in waiting})
         counts: dict[str, int] = {}
         for service_id in self._going.values():
             counts[service_id] = counts.get(service_id, 0) + 1
-        candidates = in_order(waiting, counts, self._context.clock.now())
+        candidates = in_order(waiting, counts, now)
         for run in candidates[: self._context.settings.slots]:
             self._prepare(run)
         return self._give_slots(candidates, free)
@@ -134,7 +136,7 @@ class Dispatcher:
     async def _fail(self, run_id: str, message: str) -> None:
         outcome = Outcome(RunStatus.FAILED, Reason.IMAGE_UNAVAILABLE)
         end = End(outcome, self._context.clock.now(), message=message)
-        await self._context.database.run(lambda c: runs.end_if_queued(c, run_id, end))
+        await self._context.database.run(lambda c: end_if_queued(self._context, c, runs.get_run(c, run_id), end))
         self._context.signals.run_changed(run_id)
 
     def _forget_gone(self, waiting: set[str]) -> None:

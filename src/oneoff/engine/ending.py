@@ -9,6 +9,7 @@ from oneoff.core.outcome import Exit, Outcome, StopKind, StopRequest, conclude
 from oneoff.core.run import Reason, Run, RunStatus
 from oneoff.drivers.driver import Handle
 from oneoff.engine.context import Context
+from oneoff.engine.retrying import end_if_leased
 from oneoff.errors import DriverError
 from oneoff.logs.folder import LogEnd, log_folder, read_end
 from oneoff.logs.writer import LogWriter
@@ -50,7 +51,7 @@ class Ending:
 
     async def _commit(self, run: Run, end: End) -> None:
         lease = self._context.lease
-        applied = await self._context.database.run(lambda c: runs.end_if_leased(c, run.id, lease, end))
+        applied = await self._context.database.run(lambda c: end_if_leased(self._context, c, run, lease, end))
         journal.info(
             "run ended" if applied else "end dropped as stale",
             run=run.id,
@@ -60,6 +61,8 @@ class Ending:
         )
         self._context.signals.ended.append(run.id)
         self._context.signals.run_changed(run.id)
+        if run.retries is not None:
+            self._context.signals.run_accepted()
 
     async def _finish_log(self, run: Run) -> LogEnd:
         folder = log_folder(self._context.settings.logs_dir, run.id)

@@ -13,6 +13,7 @@ from oneoff.core.job import Job as Job
 from oneoff.core.job import check_job_name, with_arguments
 from oneoff.core.limits import check_time_limit
 from oneoff.core.plan import PLANS
+from oneoff.core.retry_text import make_retries, to_text
 from oneoff.core.run import Run
 from oneoff.core.variables import Variable, check_variables
 from oneoff.errors import AlreadyExists, InvalidBody, JobHasCrons
@@ -170,6 +171,7 @@ def to_request(context: Context, job: Job, overrides: Overrides = NO_OVERRIDES) 
         overrides.instance_type or job.instance_type,
         job.timeout_seconds if overrides.timeout_seconds is None else overrides.timeout_seconds,
         job.entrypoint,
+        retries=job.retries,
         builtins={"ONEOFF_JOB": job.name},
     )
 
@@ -227,7 +229,7 @@ SETTINGS: Mapping[str, Callable[[Context, Launch, Any], Any]] = {
     "entrypoint": lambda _context, _launch, asked: make_entrypoint(asked),
     "instance_type": _check_instance_type,
     "timeout_seconds": _check_timeout,
-    "retries": lambda _context, _launch, asked: asked,
+    "retries": lambda _context, _launch, asked: None if asked is None else to_text(make_retries(asked)),
     "concurrency_group": lambda _context, _launch, asked: asked,
     "must_end_by": lambda _context, _launch, asked: asked,
     "warn_seconds": lambda _context, _launch, asked: asked,

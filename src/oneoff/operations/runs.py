@@ -85,6 +85,7 @@ class RunView:
     run: Run
     queue_position: int | None = None
     waiting_for: str | None = None
+    retried_by: str | None = None
 
 
 async def accept_run(
@@ -149,7 +150,8 @@ async def view_run(context: Context, run_id: str) -> RunView:
     def work(connection: Connection) -> RunView:
         run = runs.get_run(connection, run_id)
         if run.status is not RunStatus.QUEUED:
-            return RunView(run)
+            is_retried = run.retries is not None and run.status.is_final
+            return RunView(run, retried_by=runs.find_retry(connection, run) if is_retried else None)
         return _view_queued(context, connection, run)
 
     return await context.database.read(work)
@@ -189,10 +191,13 @@ async def cancel_run(context: Context, run_id: str, actor: str) -> Run:
 
 
 def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
+    now = context.clock.now()
+    if run.not_before is not None and run.not_before > now:
+        return RunView(run, None, f"the back-off until {run.not_before:%Y-%m-%d %H:%M:%S} UTC")
     node, slots = context.facts.node, context.settings.slots
     going = runs.count_on_node(connection, node)
-    waiting = runs.fetch_waiting(connection, _MOST_PLACES)
-    ordered = [each.run_id for each in in_order(waiting, going, context.clock.now())]
+    waiting = runs.fetch_waiting(connection, _MOST_PLACES, now)
+    ordered = [each.run_id for each in in_order(waiting, going, now)]
     position = ordered.index(run.id) + 1 if run.id in ordered else None
     taken = sum(going.values())
     waits = taken + (position or 1) > slots

@@ -18,6 +18,7 @@ from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.queue import Waiting
 from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
+from oneoff.store.going import HELD_BACK
 from oneoff.store.tables import runs, services
 
 _COLUMNS = [runs.c[field.name] for field in fields(Run)]
@@ -134,13 +135,15 @@ def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str
     return [_to_run(row) for row in connection.execute(query)]
 
 
-def fetch_waiting(connection: Connection, per_service: int) -> list[Waiting]:
-    """Queued runs, at most `per_service` of each service: enough to fill every slot fairly, however long the queue."""
+def fetch_waiting(connection: Connection, per_service: int, now: datetime) -> list[Waiting]:
+    """Queued runs that may begin by now, at most `per_service` of each service: enough to fill every slot fairly,
+    however long the queue."""
     order = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)
     place = func.row_number().over(partition_by=runs.c.service_id, order_by=order).label("place")
     inner = (
         select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, place)
-        .where(runs.c.status == RunStatus.QUEUED.value)
+        .where(runs.c.status == RunStatus.QUEUED.value, ~HELD_BACK)
+        .where(or_(runs.c.not_before.is_(None), runs.c.not_before <= to_us(now)))
         .subquery()
     )
     rows = connection.execute(select(inner).where(inner.c.place <= per_service))
@@ -184,6 +187,12 @@ def fetch_needed_digests(connection: Connection) -> set[str]:
     return set(connection.execute(select(runs.c.digest).where(runs.c.status.in_(_GOING)).distinct()).scalars())
 
 
+def find_retry(connection: Connection, run: Run) -> str | None:
+    """The id of the attempt after `run`. It is younger, and of the same service."""
+    younger = and_(runs.c.service_id == run.service_id, runs.c.id > run.id, runs.c.retry_of == run.id)
+    return connection.execute(select(runs.c.id).where(younger).limit(1)).scalar()
+
+
 def save_waiting_for(connection: Connection, run_id: str, what: str | None) -> None:
     guard = and_(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
     connection.execute(update(runs).where(guard).values(waiting_for=what))
@@ -193,7 +202,7 @@ def start_if_queued(connection: Connection, run_id: str, placement: Placement, a
     """queued -> starting, with the place where its container will be."""
     changed = connection.execute(
         update(runs)
-        .where(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
+        .where(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value, ~HELD_BACK)
         .values(
             status=RunStatus.STARTING.value,
             node=placement.node,
