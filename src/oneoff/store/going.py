@@ -1,45 +1,19 @@
 """What overlap policies ask about: the runs of a job that have not ended. Called by the scheduler in the transaction of
-a tick; `HELD_BACK` keeps a run that waits for others out of every slot."""
+a tick."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
 
-from sqlalchemy import Connection, and_, exists, or_, select, tuple_, update
+from sqlalchemy import Connection, select, update
 
 from oneoff.core.clock import from_us
 from oneoff.core.overlap import Going
-from oneoff.core.run import ON_NODE, RunStatus, Trigger
-from oneoff.core.ticks import TickOutcome
-from oneoff.store.tables import jobs, runs, ticks
+from oneoff.core.run import RunStatus, Trigger
+from oneoff.store.held_back import HELD_BACK, IS_HELD
+from oneoff.store.tables import jobs, runs
 
-_HOLDING = (TickOutcome.QUEUED.value, TickOutcome.REPLACED.value)
-_ON_NODE = [status.value for status in ON_NODE]
-
-# Of a queued run: its tick decided that it waits for the job's other runs.
-_IS_HELD = and_(
-    runs.c.trigger == Trigger.CRON.value,
-    runs.c.status == RunStatus.QUEUED.value,
-    exists().where(
-        ticks.c.cron_id == runs.c.cron_id, ticks.c.due_at == runs.c.scheduled_for, ticks.c.outcome.in_(_HOLDING)
-    ),
-)
-_others = runs.alias("others")
-# And one of them is at work, between two attempts, or older: `core.overlap.is_released` says the same in Python.
-HELD_BACK = and_(
-    _IS_HELD,
-    exists().where(
-        _others.c.job_id == runs.c.job_id,
-        _others.c.finished_at.is_(None),
-        _others.c.id != runs.c.id,
-        or_(
-            _others.c.status.in_(_ON_NODE),
-            _others.c.attempt > 1,
-            tuple_(_others.c.created_at, _others.c.id) < tuple_(runs.c.created_at, runs.c.id),
-        ),
-    ),
-)
 _GOING = select(
     runs.c.id,
     runs.c.job_id,
@@ -48,7 +22,7 @@ _GOING = select(
     runs.c.status,
     runs.c.attempt,
     runs.c.created_at,
-    _IS_HELD.label("is_held"),
+    IS_HELD.label("is_held"),
 )
 
 

@@ -18,7 +18,7 @@ from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.queue import Waiting
 from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
-from oneoff.store.going import HELD_BACK
+from oneoff.store.held_back import HELD_BACK
 from oneoff.store.tables import runs, services
 
 _COLUMNS = [runs.c[field.name] for field in fields(Run)]
