@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from oneoff.core.ticks import TickOutcome
 
 from oneoff.core.command import make_command
-from oneoff.core.ticks import TickOutcome
 from oneoff.errors import (
     AlreadyExists,
     CronTooFrequent,
@@ -49,10 +48,10 @@ class StillClock:
 
 
 @pytest.fixture
-async def clock(home: Home) -> AsyncIterator[StillClock]:
+async def clock(home: Home) -> StillClock:
     made = StillClock()
     home.context = replace(home.context, clock=made)
-    yield made
+    return made
 
 
 @pytest.fixture
@@ -134,9 +133,7 @@ async def test_the_plan_limits_the_real_worst_gap(home: Home, job: Job) -> None:
         await add_cron(home, job)
 
 
-async def test_a_change_counts_from_now_on_and_leaves_no_instant_out(
-    home: Home, job: Job, clock: StillClock
-) -> None:
+async def test_a_change_counts_from_now_on_and_leaves_no_instant_out(home: Home, job: Job, clock: StillClock) -> None:
     cron = await add_cron(home, job)
     clock.time += timedelta(minutes=5)  # 12:05 is due, and no scheduler was there
     changed = await crons.change_cron(home.context, cron.id, {"expression": "* * * * *", "overlap": "queue"})

@@ -29,6 +29,7 @@ _COMMANDS = {
     "rerun": ("rerun:rerun", "Run the very same once more, and wait for it."),
     "runs": ("runs:runs", "The history of runs."),
     "job": ("job:job", "Saved jobs: commands with a name."),
+    "cron": ("cron:cron", "Crons: jobs that run by the clock."),
     "deploy": ("deploys:deploy", "Make an image the live image of a service."),
     "service": ("services:service", "Services: what commands run in."),
     "env": ("variables:env", "Variables of environments and services."),

@@ -257,4 +257,4 @@ def _check(connection: Connection, cron: Cron, now: datetime) -> None:
 
 
 def _why(paused: bool) -> str:
-    return "paused before they could fire" if paused else "paused"
+    return "paused before they could fire" if paused else "paused when they were due"

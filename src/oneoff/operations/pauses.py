@@ -41,7 +41,7 @@ def settle_within(context: Context, connection: Connection, affected: CronFilter
     only. For pauses, and for services that are suspended or resumed."""
     now: datetime = context.clock.now()
     due = crons.fetch_due_within(connection, affected, context.workspace_id, now)
-    settle_all(connection, due, now, "paused before they could fire" if closing else "paused")
+    settle_all(connection, due, now, "closed before they could fire" if closing else "closed when they were due")
 
 
 async def _pause(context: Context, work: Callable[[Connection], None], paused: bool) -> bool:

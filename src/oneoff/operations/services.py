@@ -16,8 +16,10 @@ from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy, ServiceHasJob
 from oneoff.operations import deploys
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
+from oneoff.operations.pauses import settle_within
 from oneoff.store import deploys as deploy_rows
 from oneoff.store import environments, idempotency, jobs, runs, services
+from oneoff.store.crons import CronFilter
 from oneoff.store.deploys import Deploy, DeployStatus
 from oneoff.store.dialect import Connection
 from oneoff.store.environments import Place
@@ -108,15 +110,18 @@ async def change_service(context: Context, service_id: str, given: Mapping[str, 
 
 
 async def set_suspended(context: Context, service_id: str, suspended: bool) -> Service:
-    """Going runs are not interrupted. Raises NotFound."""
+    """Going runs are not interrupted; crons do not fire while it lasts. Raises NotFound."""
     check_id("service", service_id)
 
     def work(connection: Connection) -> Service:
-        services.get_service(connection, service_id)
-        services.save_changes(connection, service_id, {"suspended": suspended})
+        if services.get_service(connection, service_id).suspended is not suspended:
+            settle_within(context, connection, CronFilter(service_id=service_id), suspended)
+            services.save_changes(connection, service_id, {"suspended": suspended})
         return services.get_service(connection, service_id)
 
-    return await context.database.run(work)
+    service = await context.database.run(work)
+    context.signals.crons_changed()
+    return service
 
 
 async def delete_service(context: Context, service_id: str, *, with_jobs: bool = False) -> None:
