@@ -135,3 +135,12 @@ async def test_a_rerun_answers_with_the_run_and_the_difference_to_now(client: Cl
     assert "hidden-value" not in response.text
     repeated = await client.post(f"/runs/{run['id']}/rerun", headers={"Idempotency-Key": "k"})
     assert repeated.json() == again
+
+
+async def test_a_groups_limit_is_set_and_listed(client: Client, home: Home) -> None:
+    await saved(client, home, concurrency_group="db")
+    response = await client.put("/concurrency-groups/db", json={"limit": 2})
+    assert response.json() == {"name": "db", "limit": 2, "going": 0}
+    listed = (await client.get("/concurrency-groups")).json()
+    assert listed == {"items": [{"name": "db", "limit": 2, "going": 0}], "next_cursor": None}
+    check_problem(await client.put("/concurrency-groups/DB", json={"limit": 2}), 422, "invalid_group")

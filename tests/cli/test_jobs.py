@@ -114,3 +114,17 @@ def test_retry_options_without_retries_are_refused(oneoff: Cli) -> None:
     refused = oneoff.run("run", PATH, "--retry-on", "75", "--", "true")
     assert refused.returncode == 2
     assert b"need --retries" in refused.stderr
+
+
+def test_a_run_in_a_group_says_what_it_waits_for(live: LiveServer, oneoff: Cli) -> None:
+    live.home.engine.scripts[("slow",)] = Script(code=None)
+    first = oneoff.run("run", PATH, "--group", "db:1", "--detach", "--", "slow").stdout.decode().strip()
+    second = oneoff.run("run", PATH, "--group", "db", "--detach", "--", "true").stdout.decode().strip()
+    shown = json.loads(oneoff.run("runs", "show", second, "--json").stdout)
+    assert (shown["status"], shown["waiting_for"], shown["concurrency_group"]) == (
+        "queued",
+        "group db: 1 at once",
+        "db",
+    )
+    oneoff.run("cancel", first)
+    assert oneoff.run("wait", second).returncode == 0

@@ -88,6 +88,7 @@ def to_run(view: RunView) -> dict[str, Any]:
         "retries": _to_retries(run.retries),
         "retried_by": view.retried_by,
         "not_before": to_time(run.not_before),
+        "concurrency_group": run.concurrency_group,
     }
 
 
@@ -140,6 +141,7 @@ def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False)
         "instance_type": job.instance_type,
         "timeout_seconds": job.timeout_seconds,
         "retries": _to_retries(job.retries),
+        "concurrency_group": job.concurrency_group,
         "managed_by": job.managed_by,
         "created_at": to_time(job.created_at),
         "updated_at": to_time(job.updated_at),

@@ -19,6 +19,9 @@ Image = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 Arguments = Annotated[list[Text], Field(max_length=100_000)]
 
 
+_GROUP = "Runs of one group are going at once up to its limit, which is 1 until PUT /concurrency-groups/{name} sets it."
+
+
 class Body(BaseModel):
     """An unknown field is refused: a misspelt one would be ignored otherwise."""
 
@@ -81,6 +84,10 @@ class CreateDeploy(Body):
     registry: RegistryBody | None = None
 
 
+class PutGroup(Body):
+    limit: Annotated[int, Field(ge=1, le=1_000)] = Field(description="So many runs of the group at once.")
+
+
 class RetriesBody(Body):
     """Each attempt is a run of its own, linked by `retry_of`."""
 
@@ -108,6 +115,7 @@ class CreateRun(Body):
     )
     entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
     retries: RetriesBody | None = None
+    concurrency_group: Name | None = Field(None, description=_GROUP)
 
 
 class JobSettings(Body):
@@ -121,6 +129,7 @@ class JobSettings(Body):
         None, description="Time limit of each run; by default the plan's maximum."
     )
     retries: RetriesBody | None = Field(None, description="Off by default.")
+    concurrency_group: Name | None = Field(None, description=_GROUP)
 
     def to_settings(self) -> dict[str, Any]:
         """Those that were given."""

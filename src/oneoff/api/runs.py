@@ -44,6 +44,7 @@ async def create_run(
         body.timeout_seconds,
         make_entrypoint(body.entrypoint),
         retries=to_text(make_retries(body.retries.model_dump())) if body.retries else None,
+        concurrency_group=body.concurrency_group,
     )
     idempotency = await idempotency_of(request, idempotency_key)
     actor, trigger = caller_of(request).name, trigger_of(request)

@@ -84,6 +84,7 @@ class RunShape(Shape):
     retries: RetriesShape | None
     retried_by: str | None = Field(description="The attempt after this one; not told in lists.")
     not_before: Time | None = Field(description="When the back-off of a retry is over.")
+    concurrency_group: str | None
 
 
 class ServiceShape(Shape):
@@ -151,6 +152,7 @@ class JobShape(Shape):
     instance_type: str | None
     timeout_seconds: int | None
     retries: RetriesShape | None
+    concurrency_group: str | None
     managed_by: str | None = Field(description="The job file that made it.")
     created_at: Time
     updated_at: Time
@@ -192,6 +194,17 @@ class TokenShape(Shape):
 
 class NewTokenShape(TokenShape):
     token: str | None = Field(description="Shown this once; null when an Idempotency-Key repeats the request.")
+
+
+class GroupShape(Shape):
+    name: str
+    limit: int = Field(description="So many runs of the group at once.")
+    going: int = Field(description="Runs of it on nodes now.")
+
+
+class Groups(Shape):
+    items: list[GroupShape]
+    next_cursor: None
 
 
 class NodeShape(Shape):

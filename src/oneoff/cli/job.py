@@ -11,9 +11,11 @@ import click
 from oneoff.cli.options import (
     Duration,
     entrypoint_option,
+    group_option,
     read_retries,
     read_variables,
     retry_options,
+    set_group,
     variable_options,
 )
 from oneoff.cli.problems import CliError
@@ -37,6 +39,7 @@ def job() -> None:
 
 def _shared_options(command: Any) -> Any:
     for option in (
+        group_option,
         retry_options,
         entrypoint_option,
         click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND."),
@@ -59,7 +62,7 @@ def create(session: Session, /, name: str, as_json: bool, **options: Any) -> Non
     path, colon, own_name = name.rpartition(":")
     if not colon:
         raise click.UsageError(f"{name!r} does not say of which service: {_HINT}")
-    settings = _settings(**options)
+    settings = _settings(session, **options)
     if "command" not in settings and "shell" not in settings:
         raise click.UsageError("the command is empty: write it after --, or as --shell TEXT")
     body = {"service": session.find_service(path)["id"], "name": own_name, **settings}
@@ -80,7 +83,7 @@ def create(session: Session, /, name: str, as_json: bool, **options: Any) -> Non
 @pass_session
 def update(session: Session, /, name: str, as_json: bool, unset: tuple[str, ...], **options: Any) -> None:
     """Change what is given and nothing else. Runs that were accepted keep what they were made with."""
-    changes = _settings(**options)
+    changes = _settings(session, **options)
     if unset:
         changes["variables"] = changes.get("variables", {}) | dict.fromkeys(unset)
     if not changes:
@@ -179,6 +182,7 @@ def find_job(session: Session, text: str) -> dict[str, Any]:
 
 
 def _settings(
+    session: Session,
     command: tuple[str, ...],
     shell: str | None,
     assignments: tuple[str, ...],
@@ -196,6 +200,7 @@ def _settings(
         "instance_type": more["instance_type"],
         "entrypoint": more["entrypoint"],
         "retries": read_retries(more),
+        "concurrency_group": set_group(session, more["group"]),
     }
     return {name: value for name, value in settings.items() if value is not None}
 

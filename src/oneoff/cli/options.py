@@ -8,11 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from oneoff.cli.dotenv import parse_dotenv
 from oneoff.cli.problems import CliError
+from oneoff.cli.session import Session
 from oneoff.core.limits import parse_duration
 from oneoff.errors import InvalidDuration
 
@@ -105,6 +107,37 @@ def read_variables(assignments: Sequence[str], files: Sequence[str]) -> dict[str
     for file in files:
         variables.update(read_env_file(file))
     return variables | read_assignments(assignments, from_own_environment=True)
+
+
+class GroupChoice(click.ParamType[tuple[str, int | None]]):
+    """`db-migrate`, or `db-migrate:2` to set its limit, too."""
+
+    name = "name[:limit]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+        if isinstance(value, tuple):
+            return value
+        name, colon, limit = value.partition(":")
+        if colon and not (limit.isascii() and limit.isdigit()):
+            self.fail(f"{value!r}: write a name, or a name and a limit such as db-migrate:1", param, ctx)
+        return name, int(limit) if colon else None
+
+
+group_option = click.option(
+    "--group",
+    type=GroupChoice(),
+    help="Concurrency group: at most so many of its runs at once (1 until a limit is given).",
+)
+
+
+def set_group(session: Session, group: tuple[str, int | None] | None) -> str | None:
+    """The group's name, for a body; its limit is set when one was given."""
+    if group is None:
+        return None
+    name, limit = group
+    if limit is not None:
+        session.client.call("PUT", f"/concurrency-groups/{quote(name, safe='')}", body={"limit": limit})
+    return name
 
 
 def retry_options(command: Any) -> Any:

@@ -14,9 +14,11 @@ from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end
 from oneoff.cli.options import (
     Duration,
     entrypoint_option,
+    group_option,
     read_retries,
     read_variables,
     retry_options,
+    set_group,
     variable_options,
 )
 from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
@@ -41,6 +43,7 @@ _POLL_MOST_SECONDS = 2.0
 @click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND.")
 @entrypoint_option
 @retry_options
+@group_option
 @click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
@@ -52,10 +55,13 @@ def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool
     leaves it going. A closed terminal or a lost connection never cancels it. With --json the output goes to stderr,
     and the ended Run to stdout.
     """
+    group = options.pop("group")
     body = _body(**options)
 
     def find_and_create(is_wanted: Callable[[], bool]) -> Answer | None:
         service = session.find_service(path)
+        if group is not None:
+            body["concurrency_group"] = set_group(session, group)
         return session.client.create(f"/services/{service['id']}/runs", body) if is_wanted() else None
 
     return start(session, find_and_create, Style(path, detach, quiet, as_json))

@@ -11,6 +11,7 @@ from oneoff.core.outcome import Outcome
 from oneoff.core.queue import Waiting, in_order
 from oneoff.core.run import Reason, Run, RunStatus
 from oneoff.drivers.driver import PreparedImage
+from oneoff.engine.admission import fetch_queue
 from oneoff.engine.context import Context
 from oneoff.engine.executor import Executor
 from oneoff.engine.retrying import end_if_queued
@@ -52,13 +53,16 @@ class Dispatcher:
             return _LOOK_AGAIN_SECONDS
         # Runs that just got a slot may still be in the queue: their claim is being committed.
         per_service = self._context.settings.slots + len(self._preparing) + len(self._prepared)
-        now = self._context.clock.now()
-        waiting = await self._context.database.read(lambda c: runs.fetch_waiting(c, per_service, now))
-        self._forget_gone({run.run_id for run in waiting})
+        context = self._context
+        now = context.clock.now()
+        queue = await context.database.read(lambda c: fetch_queue(c, context.workspace_id, per_service, now))
+        self._forget_gone({run.run_id for run in queue.waiting})
         counts: dict[str, int] = {}
         for service_id in self._going.values():
             counts[service_id] = counts.get(service_id, 0) + 1
-        candidates = in_order(waiting, counts, now)
+        # Those whose claim is being committed hold their places in groups already.
+        ordered = sorted(in_order(queue.waiting, counts, now), key=lambda run: run.run_id not in self._going)
+        candidates = list(queue.admit(ordered).free)
         for run in candidates[: self._context.settings.slots]:
             self._prepare(run)
         return self._give_slots(candidates, free)

@@ -14,6 +14,7 @@ from oneoff import journal
 from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import ContainerState, Handle, PreparedImage
+from oneoff.engine.admission import GroupFull, check_group
 from oneoff.engine.context import Context
 from oneoff.engine.ending import Ending
 from oneoff.engine.patience import Patience
@@ -60,9 +61,14 @@ class Executor:
         def claim(connection: Connection) -> tuple[Run, StartFacts] | None:
             if not runs.start_if_queued(connection, run_id, placement, now):
                 return None
-            return runs.get_run(connection, run_id), runs.fetch_start_facts(connection, run_id)
+            check_group(connection, run := runs.get_run(connection, run_id))
+            return run, runs.fetch_start_facts(connection, run_id)
 
-        if (claimed := await context.database.run(claim)) is None:
+        try:
+            claimed = await context.database.run(claim)
+        except GroupFull:
+            return
+        if claimed is None:
             return
         run, facts = claimed
         context.signals.run_changed(run_id)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oneoff.core.command import make_command, make_entrypoint
+from oneoff.core.groups import make_group
 from oneoff.core.instance_types import check_fits, choose_instance_type
 from oneoff.core.job import Job as Job
 from oneoff.core.job import check_job_name, with_arguments
@@ -172,6 +173,7 @@ def to_request(context: Context, job: Job, overrides: Overrides = NO_OVERRIDES) 
         job.timeout_seconds if overrides.timeout_seconds is None else overrides.timeout_seconds,
         job.entrypoint,
         retries=job.retries,
+        concurrency_group=job.concurrency_group,
         builtins={"ONEOFF_JOB": job.name},
     )
 
@@ -230,7 +232,7 @@ SETTINGS: Mapping[str, Callable[[Context, Launch, Any], Any]] = {
     "instance_type": _check_instance_type,
     "timeout_seconds": _check_timeout,
     "retries": lambda _context, _launch, asked: None if asked is None else to_text(make_retries(asked)),
-    "concurrency_group": lambda _context, _launch, asked: asked,
+    "concurrency_group": lambda _context, _launch, asked: None if asked is None else make_group(asked).name,
     "must_end_by": lambda _context, _launch, asked: asked,
     "warn_seconds": lambda _context, _launch, asked: asked,
 }

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from oneoff.core.command import Command, Entrypoint
+from oneoff.core.groups import make_group
 from oneoff.core.instance_types import check_fits, choose_instance_type
 from oneoff.core.limits import check_time_limit
 from oneoff.core.outcome import Outcome, StopKind
@@ -17,6 +18,7 @@ from oneoff.core.queue import in_order
 from oneoff.core.run import NOTHING_YET, Reason, Run, RunStatus, Trigger
 from oneoff.core.service import parse_path
 from oneoff.core.variables import check_variables
+from oneoff.engine.admission import fetch_queue
 from oneoff.engine.spec import variables_place
 from oneoff.errors import NoLiveImage, NotFound
 from oneoff.operations.context import Context
@@ -24,7 +26,7 @@ from oneoff.operations.ids import check_id
 from oneoff.operations.launches import get_materials
 from oneoff.operations.room import check_room
 from oneoff.operations.variables import VariableChange, Variables, apply_change
-from oneoff.store import idempotency, runs, services
+from oneoff.store import concurrency, idempotency, runs, services
 from oneoff.store.dialect import Connection
 from oneoff.store.idempotency import Idempotency
 from oneoff.store.runs import End, RunFilter
@@ -134,6 +136,9 @@ def make_run(
     run_id = context.new_id("run")
     materials = get_materials(context, connection, service_id)
     box = _seal_variables(context, materials.variables, request, run_id)
+    if request.concurrency_group is not None:
+        group = make_group(request.concurrency_group)
+        concurrency.save_if_absent(connection, materials.launch.workspace_id, group)
     return _make(context, materials.launch, request, run_id, origin), box
 
 
@@ -196,8 +201,11 @@ def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
         return RunView(run, None, f"the back-off until {run.not_before:%Y-%m-%d %H:%M:%S} UTC")
     node, slots = context.facts.node, context.settings.slots
     going = runs.count_on_node(connection, node)
-    waiting = runs.fetch_waiting(connection, _MOST_PLACES, now)
-    ordered = [each.run_id for each in in_order(waiting, going, now)]
+    queue = fetch_queue(connection, run.workspace_id, _MOST_PLACES, now)
+    admission = queue.admit(in_order(queue.waiting, going, now))
+    if run.id in admission.blocked:
+        return RunView(run, None, run.waiting_for or admission.blocked[run.id])
+    ordered = [each.run_id for each in admission.free]
     position = ordered.index(run.id) + 1 if run.id in ordered else None
     taken = sum(going.values())
     waits = taken + (position or 1) > slots

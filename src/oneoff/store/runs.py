@@ -135,19 +135,34 @@ def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str
     return [_to_run(row) for row in connection.execute(query)]
 
 
-def fetch_waiting(connection: Connection, per_service: int, now: datetime) -> list[Waiting]:
-    """Queued runs that may begin by now, at most `per_service` of each service: enough to fill every slot fairly,
-    however long the queue."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Queued runs, and of each that is in a concurrency group that group's name."""
+
+    waiting: list[Waiting]
+    groups: Mapping[str, str]
+
+
+def fetch_waiting(connection: Connection, per_service: int, now: datetime) -> Line:
+    """Queued runs that may begin by now, at most `per_service` of each service and group: enough to fill every slot
+    fairly, however long the queue, and whatever group is full."""
     order = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)
-    place = func.row_number().over(partition_by=runs.c.service_id, order_by=order).label("place")
+    place = (
+        func.row_number()
+        .over(partition_by=(runs.c.service_id, runs.c.concurrency_group), order_by=order)
+        .label("place")
+    )
     inner = (
-        select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, place)
+        select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, runs.c.concurrency_group, place)
         .where(runs.c.status == RunStatus.QUEUED.value, ~HELD_BACK)
         .where(or_(runs.c.not_before.is_(None), runs.c.not_before <= to_us(now)))
         .subquery()
     )
-    rows = connection.execute(select(inner).where(inner.c.place <= per_service))
-    return [Waiting(row.id, row.service_id, Trigger(row.trigger), from_us(row.created_at)) for row in rows]
+    rows = connection.execute(select(inner).where(inner.c.place <= per_service)).all()
+    return Line(
+        [Waiting(row.id, row.service_id, Trigger(row.trigger), from_us(row.created_at)) for row in rows],
+        {row.id: row.concurrency_group for row in rows if row.concurrency_group is not None},
+    )
 
 
 def count_on_node(connection: Connection, node: str) -> dict[str, int]:
