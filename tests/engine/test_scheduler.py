@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
+from oneoff.core.plan import PLANS
 from oneoff.core.run import Run, RunStatus, Trigger
+from oneoff.engine.dispatcher import Dispatcher
+from oneoff.engine.executor import Executor
+from oneoff.engine.janitor import Janitor
 from oneoff.engine.scheduler import Scheduler
-from oneoff.errors import DiskFull
+from oneoff.errors import DiskFull, NotFound
 from oneoff.operations import crons, services
 from oneoff.operations.crons import Cron, NewCron, make_cron_run
 from oneoff.operations.jobs import NewJob, Overrides, create_job, run_job
 from oneoff.operations.runs import Origin
-from oneoff.store import events, going, runs, tables
+from oneoff.store import events, going, runs, tables, ticks
 from oneoff.store.events import EventFilter
 from oneoff.store.runs import RunFilter
 from tests.operations.home import Home, open_home
@@ -266,8 +270,8 @@ async def test_without_a_live_image_and_when_refused_the_ledger_says_why(town: T
     town.scheduler = town.new_scheduler()
     await town.turn(minutes=5)
     assert await town.outcomes(cron) == ["no_live_image", "refused", "fired"]
-    ticks = await crons.list_ticks(town.context, cron.id, None, 10, None)
-    assert "no new runs" in str(ticks[1].message)
+    listed = await crons.list_ticks(town.context, cron.id, None, 10, None)
+    assert "no new runs" in str(listed[1].message)
 
 
 async def test_a_clock_that_is_set_back_fires_nothing_twice(town: Town) -> None:
@@ -342,3 +346,29 @@ async def test_dates_bound_a_cron(town: Town) -> None:
         datetime(2026, 3, 1, 12, minute, tzinfo=START.tzinfo) for minute in (15, 20)
     ]
     assert (await crons.get_cron(town.context, cron.id)).next_due_at is None
+
+
+async def test_the_ledger_is_bounded_by_count_and_age_and_ticks_of_deleted_crons_go_too(town: Town) -> None:
+    kept, deleted = await town.add_cron(overlap="allow"), await town.add_cron(overlap="allow")
+    await town.turn(minutes=50, steps=10)
+    await crons.delete_cron(town.context, deleted.id)
+
+    def forget(connection: Any) -> list[int]:
+        first = ticks.find_cron_after(connection, "")
+        second = ticks.find_cron_after(connection, str(first))
+        assert {first, second} == {kept.id, deleted.id}
+        assert ticks.find_cron_after(connection, str(second)) is None
+        by_count = ticks.forget_old(connection, kept.id, 6, START)
+        by_age = ticks.forget_old(connection, deleted.id, 100, START + timedelta(minutes=29, seconds=30))
+        return [by_count, by_age]
+
+    assert await town.context.database.run(forget) == [4, 5]
+    assert [len(await town.outcomes(each)) for each in (kept, deleted)] == [6, 5]
+    before = kept.created_at
+    plan = PLANS["team"]
+    town.clock.time = before + timedelta(days=plan.kept_days + 1)
+    server = Janitor(town.context, Dispatcher(town.context, Executor(town.context)))
+    await server.tick()
+    assert [len(await town.outcomes(each)) for each in (kept,)] == [0]
+    with pytest.raises(NotFound):
+        await crons.list_ticks(town.context, deleted.id, None, 1, None)

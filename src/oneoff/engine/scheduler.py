@@ -26,6 +26,7 @@ from oneoff.store.runs import End
 from oneoff.store.ticks import Tick
 
 _LOOK_AGAIN_SECONDS = 5.0  # a clock that was set, a cron that another server made
+_IN_OTHER_HANDS_SECONDS = 0.25  # what another server is firing right now, and may leave undone
 _CRONS_AT_ONCE = 100  # in one transaction: others write between two
 _LOOK_AT_DEPLOY = timedelta(seconds=2)
 _FINEST_SECONDS = 60  # no two instants of a cron are closer
@@ -78,6 +79,8 @@ class Scheduler:
         earliest = await self._context.database.read(crons.find_next_due)
         if earliest is None:
             return _LOOK_AGAIN_SECONDS
+        if earliest <= done.now:
+            return _IN_OTHER_HANDS_SECONDS
         wait = (earliest - self._context.clock.now()).total_seconds()
         return min(max(wait, 0.0), _LOOK_AGAIN_SECONDS)
 
@@ -108,8 +111,8 @@ class Scheduler:
         done = _Round(self._context.clock.now(), {}, len(due))
         if not due:
             return done
-        jobs = {cron.job_id for cron in due}
-        going.lock_jobs(connection, jobs)
+        jobs = going.lock_jobs(connection, {cron.job_id for cron in due})
+        due = [cron for cron in due if cron.job_id in jobs]
         done.going.update(going.fetch_going(connection, jobs))
         held = {cron.service_id: cron.cursor for cron in due if cron.hold_during_deploy}
         deploys = crons.fetch_deploy_times(connection, held)

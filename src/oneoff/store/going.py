@@ -47,10 +47,13 @@ def is_held_back(connection: Connection, run_id: str) -> bool:
     return connection.execute(select(runs.c.id).where(runs.c.id == run_id, HELD_BACK)).first() is not None
 
 
-def lock_jobs(connection: Connection, job_ids: Collection[str]) -> None:
-    """So that two crons of one job are not decided by two servers at once, each blind to the other's run. A true
-    update, not a lock: the one that comes second starts over and sees what the first one did."""
-    if connection.dialect.name != "sqlite":  # there only one writes at a time
-        ordered = select(jobs.c.id).where(jobs.c.id.in_(job_ids)).order_by(jobs.c.id).with_for_update()
-        connection.execute(ordered)
-        connection.execute(update(jobs).where(jobs.c.id.in_(job_ids)).values(updated_at=jobs.c.updated_at))
+def lock_jobs(connection: Connection, job_ids: Collection[str]) -> Collection[str]:
+    """So that two crons of one job are not decided by two servers at once, each blind to the other's run. Returns those
+    that nobody else has in hand. A true update, not only a lock: a transaction that began before another one decided
+    starts over, and sees what that one did."""
+    if connection.dialect.name == "sqlite":  # there only one writes at a time
+        return job_ids
+    free = select(jobs.c.id).where(jobs.c.id.in_(job_ids)).with_for_update(key_share=True, skip_locked=True)
+    locked = set(connection.execute(free).scalars())
+    connection.execute(update(jobs).where(jobs.c.id.in_(locked)).values(updated_at=jobs.c.updated_at))
+    return locked
