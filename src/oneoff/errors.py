@@ -9,6 +9,7 @@
     ├── NotFound                      service, run, deploy, project, environment, token
     ├── Conflict
     │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken  ServiceHasJobs  JobHasCrons
+    │   ├── RunNotGoing
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
     ├── DiskFull                      new runs are refused, going ones are kept
@@ -197,6 +198,13 @@ class ServiceBusy(Conflict):
         super().__init__(
             f"{path} has {going} runs going: wait for them or cancel them (`oneoff runs list {path}`), then try again"
         )
+
+
+class RunNotGoing(Conflict):
+    code = "run_not_going"
+
+    def __init__(self, run_id: str, state: str) -> None:
+        super().__init__(f"{run_id} is {state}, so it can get no more time: `oneoff rerun {run_id}` runs it once more")
 
 
 class ServiceHasJobs(Conflict):

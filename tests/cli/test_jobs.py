@@ -128,3 +128,13 @@ def test_a_run_in_a_group_says_what_it_waits_for(live: LiveServer, oneoff: Cli) 
     )
     oneoff.run("cancel", first)
     assert oneoff.run("wait", second).returncode == 0
+
+
+def test_a_going_run_is_given_more_time(live: LiveServer, oneoff: Cli) -> None:
+    live.home.engine.scripts[("slow",)] = Script(code=None)
+    run_id = oneoff.run("run", PATH, "--timeout", "10m", "--detach", "--", "slow").stdout.decode().strip()
+    assert b"may take 40m now" in oneoff.run("extend", run_id, "30m").stdout
+    assert b"beyond the maximum" in oneoff.run("extend", run_id, "30d").stderr
+    oneoff.run("cancel", run_id)
+    oneoff.run("wait", run_id)
+    assert b"oneoff rerun" in oneoff.run("extend", run_id, "30m").stderr

@@ -89,6 +89,9 @@ def to_run(view: RunView) -> dict[str, Any]:
         "retried_by": view.retried_by,
         "not_before": to_time(run.not_before),
         "concurrency_group": run.concurrency_group,
+        "must_end_at": to_time(run.must_end_at),
+        "warn_seconds": run.warn_seconds,
+        "warned_at": to_time(run.warned_at),
     }
 
 
@@ -142,6 +145,8 @@ def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False)
         "timeout_seconds": job.timeout_seconds,
         "retries": _to_retries(job.retries),
         "concurrency_group": job.concurrency_group,
+        "must_end_by": job.must_end_by,
+        "warn_seconds": job.warn_seconds,
         "managed_by": job.managed_by,
         "created_at": to_time(job.created_at),
         "updated_at": to_time(job.updated_at),

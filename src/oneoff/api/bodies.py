@@ -22,6 +22,12 @@ Arguments = Annotated[list[Text], Field(max_length=100_000)]
 _GROUP = "Runs of one group are going at once up to its limit, which is 1 until PUT /concurrency-groups/{name} sets it."
 
 
+_END_BY = (
+    "A time of day and its zone, `08:00 Europe/Berlin`: the run is ended at the first such moment after its creation."
+)
+_WARNING = "So long before the end of its time an event `run.time_limit_near` is recorded."
+
+
 class Body(BaseModel):
     """An unknown field is refused: a misspelt one would be ignored otherwise."""
 
@@ -84,6 +90,10 @@ class CreateDeploy(Body):
     registry: RegistryBody | None = None
 
 
+class ExtendRun(Body):
+    more_seconds: Annotated[int, Field(ge=1, le=10**9)] = Field(description="Added to the time limit.")
+
+
 class PutGroup(Body):
     limit: Annotated[int, Field(ge=1, le=1_000)] = Field(description="So many runs of the group at once.")
 
@@ -116,6 +126,8 @@ class CreateRun(Body):
     entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
     retries: RetriesBody | None = None
     concurrency_group: Name | None = Field(None, description=_GROUP)
+    must_end_by: Name | None = Field(None, description=_END_BY)
+    warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
 
 
 class JobSettings(Body):
@@ -130,6 +142,8 @@ class JobSettings(Body):
     )
     retries: RetriesBody | None = Field(None, description="Off by default.")
     concurrency_group: Name | None = Field(None, description=_GROUP)
+    must_end_by: Name | None = Field(None, description=_END_BY)
+    warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
 
     def to_settings(self) -> dict[str, Any]:
         """Those that were given."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_difference, to_run
-from oneoff.api.bodies import CreateRun, to_change
+from oneoff.api.bodies import CreateRun, ExtendRun, to_change
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -26,6 +26,7 @@ from oneoff.core.retry_text import make_retries, to_text
 from oneoff.core.run import RunStatus, Trigger
 from oneoff.operations import reruns, runs
 from oneoff.operations.runs import Origin, RunRequest, RunView
+from oneoff.operations.time_control import check_must_end_by, check_warning, extend_run, next_end
 from oneoff.store.runs import RunFilter
 
 router = APIRouter(tags=["runs"])
@@ -45,6 +46,8 @@ async def create_run(
         make_entrypoint(body.entrypoint),
         retries=to_text(make_retries(body.retries.model_dump())) if body.retries else None,
         concurrency_group=body.concurrency_group,
+        must_end_at=next_end(check_must_end_by(body.must_end_by), context_of(request).clock.now()),
+        warn_seconds=check_warning(body.warn_seconds, body.timeout_seconds),
     )
     idempotency = await idempotency_of(request, idempotency_key)
     actor, trigger = caller_of(request).name, trigger_of(request)
@@ -92,3 +95,9 @@ async def rerun(run_id: str, request: Request, idempotency_key: IdempotencyKey =
     idempotency = await idempotency_of(request, idempotency_key)
     run, difference = await reruns.run_again(context_of(request), run_id, origin, idempotency)
     return answer(to_run(RunView(run)) | {"difference": to_difference(difference)}, 201)
+
+
+@router.post("/runs/{run_id}/extend", response_model=RunShape)
+async def extend(run_id: str, body: ExtendRun, request: Request) -> Response:
+    """More time for a run that has not ended, up to the plan's maximum. What it must end by stays."""
+    return answer(to_run(RunView(await extend_run(context_of(request), run_id, body.more_seconds))))

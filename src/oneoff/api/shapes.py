@@ -85,6 +85,9 @@ class RunShape(Shape):
     retried_by: str | None = Field(description="The attempt after this one; not told in lists.")
     not_before: Time | None = Field(description="When the back-off of a retry is over.")
     concurrency_group: str | None
+    must_end_at: Time | None
+    warn_seconds: int | None
+    warned_at: Time | None = Field(description="When it was told that the end of its time is near.")
 
 
 class ServiceShape(Shape):
@@ -153,6 +156,8 @@ class JobShape(Shape):
     timeout_seconds: int | None
     retries: RetriesShape | None
     concurrency_group: str | None
+    must_end_by: str | None
+    warn_seconds: int | None
     managed_by: str | None = Field(description="The job file that made it.")
     created_at: Time
     updated_at: Time

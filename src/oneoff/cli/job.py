@@ -16,6 +16,7 @@ from oneoff.cli.options import (
     read_variables,
     retry_options,
     set_group,
+    time_options,
     variable_options,
 )
 from oneoff.cli.problems import CliError
@@ -39,6 +40,7 @@ def job() -> None:
 
 def _shared_options(command: Any) -> Any:
     for option in (
+        time_options,
         group_option,
         retry_options,
         entrypoint_option,
@@ -200,6 +202,8 @@ def _settings(
         "instance_type": more["instance_type"],
         "entrypoint": more["entrypoint"],
         "retries": read_retries(more),
+        "must_end_by": more["end_by"],
+        "warn_seconds": more["warn"],
         "concurrency_group": set_group(session, more["group"]),
     }
     return {name: value for name, value in settings.items() if value is not None}

@@ -26,6 +26,7 @@ _COMMANDS = {
     "wait": ("running:wait", "Wait for the end of a run, without its output."),
     "logs": ("logs:logs", "Print the output of a run."),
     "cancel": ("runs:cancel", "End a run."),
+    "extend": ("extend:extend", "Give a going run more time."),
     "rerun": ("rerun:rerun", "Run the very same once more, and wait for it."),
     "runs": ("runs:runs", "The history of runs."),
     "job": ("job:job", "Saved jobs: commands with a name."),

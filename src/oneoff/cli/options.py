@@ -130,6 +130,16 @@ group_option = click.option(
 )
 
 
+def time_options(command: Any) -> Any:
+    """--end-by and --warn; what the API takes as `must_end_by` and `warn_seconds`."""
+    command = click.option(
+        "--warn", type=Duration(), metavar="10m", help="Record an event so long before the end of its time."
+    )(command)
+    return click.option(
+        "--end-by", metavar="TIME", help='End it by a time of day: "08:00 Europe/Berlin"; UTC without a zone.'
+    )(command)
+
+
 def set_group(session: Session, group: tuple[str, int | None] | None) -> str | None:
     """The group's name, for a body; its limit is set when one was given."""
     if group is None:

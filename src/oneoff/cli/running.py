@@ -19,6 +19,7 @@ from oneoff.cli.options import (
     read_variables,
     retry_options,
     set_group,
+    time_options,
     variable_options,
 )
 from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
@@ -44,6 +45,7 @@ _POLL_MOST_SECONDS = 2.0
 @entrypoint_option
 @retry_options
 @group_option
+@time_options
 @click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
@@ -207,6 +209,8 @@ def _body(
         "timeout_seconds": limits["timeout"],
         "entrypoint": limits["entrypoint"],
         "retries": read_retries(limits),
+        "must_end_by": limits["end_by"],
+        "warn_seconds": limits["warn"],
     }
     return body | {name: value for name, value in optional.items() if value is not None}
 

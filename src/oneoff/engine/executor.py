@@ -32,7 +32,7 @@ from oneoff.errors import (
 )
 from oneoff.store import runs
 from oneoff.store.database import Connection
-from oneoff.store.runs import Placement, StartFacts
+from oneoff.store.runs import End, Placement, StartFacts
 
 _LOG_PATIENCE_SECONDS = 30.0  # for the rest of the output of a run whose end is known
 
@@ -61,7 +61,13 @@ class Executor:
         def claim(connection: Connection) -> tuple[Run, StartFacts] | None:
             if not runs.start_if_queued(connection, run_id, placement, now):
                 return None
-            check_group(connection, run := runs.get_run(connection, run_id))
+            run = runs.get_run(connection, run_id)
+            if run.must_end_at is not None and run.must_end_at <= now:
+                why = f"it had to end by {run.must_end_at:%Y-%m-%d %H:%M} UTC, and had no slot before"
+                end = End(Outcome(RunStatus.FAILED, Reason.TIMED_OUT), now, message=why)
+                runs.end_if_leased(connection, run_id, context.lease, end)
+                return None
+            check_group(connection, run)
             return run, runs.fetch_start_facts(connection, run_id)
 
         try:
@@ -69,6 +75,7 @@ class Executor:
         except GroupFull:
             return
         if claimed is None:
+            context.signals.run_changed(run_id)
             return
         run, facts = claimed
         context.signals.run_changed(run_id)

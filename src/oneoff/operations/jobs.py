@@ -21,6 +21,7 @@ from oneoff.errors import AlreadyExists, InvalidBody, JobHasCrons
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.runs import Origin, RunRequest, accept, insert_run
+from oneoff.operations.time_control import check_must_end_by, check_warning, next_end
 from oneoff.operations.variables import VariableChange, Variables, apply_change
 from oneoff.store import idempotency, jobs, services
 from oneoff.store.dialect import Connection
@@ -86,6 +87,7 @@ def insert_job(context: Context, connection: Connection, new: NewJob, managed_by
         updated_at=now,
         **check_settings(context, launch, {"command": None} | dict.fromkeys(SETTINGS) | given),
     )
+    check_warning(job.warn_seconds, job.timeout_seconds)
     if not jobs.save_new(connection, job):
         raise _taken(job)
     return job
@@ -122,6 +124,7 @@ def update_job(context: Context, connection: Connection, job: Job, given: Mappin
         changes["name"] = check_job_name(settings.pop("name") or "")
     changes |= check_settings(context, launch, settings)
     changed = replace(job, **changes, updated_at=context.clock.now())
+    check_warning(changed.warn_seconds, changed.timeout_seconds)
     if changed.name != job.name and jobs.find_by_name(connection, job.service_id, changed.name) is not None:
         raise _taken(changed)
     jobs.replace_job(connection, changed)
@@ -173,6 +176,8 @@ def to_request(context: Context, job: Job, overrides: Overrides = NO_OVERRIDES) 
         job.timeout_seconds if overrides.timeout_seconds is None else overrides.timeout_seconds,
         job.entrypoint,
         retries=job.retries,
+        must_end_at=next_end(job.must_end_by, context.clock.now()),
+        warn_seconds=job.warn_seconds,
         concurrency_group=job.concurrency_group,
         builtins={"ONEOFF_JOB": job.name},
     )
@@ -233,6 +238,6 @@ SETTINGS: Mapping[str, Callable[[Context, Launch, Any], Any]] = {
     "timeout_seconds": _check_timeout,
     "retries": lambda _context, _launch, asked: None if asked is None else to_text(make_retries(asked)),
     "concurrency_group": lambda _context, _launch, asked: None if asked is None else make_group(asked).name,
-    "must_end_by": lambda _context, _launch, asked: asked,
+    "must_end_by": lambda _context, _launch, asked: check_must_end_by(asked),
     "warn_seconds": lambda _context, _launch, asked: asked,
 }

@@ -285,6 +285,21 @@ def request_stop(connection: Connection, run_id: str, kind: StopKind, actor: str
     return connection.execute(update(runs).where(guard).values(values)).rowcount == 1
 
 
+def extend_if_going(connection: Connection, run_id: str, timeout_seconds: int) -> bool:
+    """A new time limit, and a new warning before it, unless somebody asked for the run's end already."""
+    guard = and_(runs.c.id == run_id, runs.c.status.in_(_GOING), runs.c.stop_kind.is_(None))
+    return (
+        connection.execute(update(runs).where(guard).values(timeout_seconds=timeout_seconds, warned_at=None)).rowcount
+        == 1
+    )
+
+
+def warn_if_leased(connection: Connection, run_id: str, lease: str, at: datetime) -> bool:
+    """Its time limit is near; False when that was said already."""
+    guard = and_(runs.c.id == run_id, runs.c.lease == lease, runs.c.status.in_(_ON_NODE), runs.c.warned_at.is_(None))
+    return connection.execute(update(runs).where(guard).values(warned_at=to_us(at))).rowcount == 1
+
+
 def save_seen(connection: Connection, run_ids: Sequence[str], at: datetime) -> None:
     guard = and_(runs.c.id.in_(run_ids), runs.c.status == RunStatus.RUNNING.value)
     connection.execute(update(runs).where(guard).values(seen_at=to_us(at)))
