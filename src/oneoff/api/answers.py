@@ -16,6 +16,7 @@ from oneoff.core.command import Entrypoint
 from oneoff.core.instance_types import InstanceClass, InstanceType
 from oneoff.core.money import billed_until, format_usd, run_cost
 from oneoff.core.retry_text import from_text, to_plain
+from oneoff.core.run import Run
 from oneoff.core.variables import Variable
 from oneoff.operations.deploys import Deploy, warning_of
 from oneoff.operations.jobs import Job
@@ -87,11 +88,7 @@ def to_run(view: RunView) -> dict[str, Any]:
         "message": run.message,
         "retries": _to_retries(run.retries),
         "retried_by": view.retried_by,
-        "not_before": to_time(run.not_before),
-        "concurrency_group": run.concurrency_group,
-        "must_end_at": to_time(run.must_end_at),
-        "warn_seconds": run.warn_seconds,
-        "warned_at": to_time(run.warned_at),
+        **_to_waiting_and_time(run),
     }
 
 
@@ -230,6 +227,16 @@ def to_log_record(record: LogRecord) -> dict[str, Any]:
 
 def _to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
     return entrypoint if isinstance(entrypoint, str) else list(entrypoint)
+
+
+def _to_waiting_and_time(run: Run) -> dict[str, Any]:
+    return {
+        "not_before": to_time(run.not_before),
+        "concurrency_group": run.concurrency_group,
+        "must_end_at": to_time(run.must_end_at),
+        "warn_seconds": run.warn_seconds,
+        "warned_at": to_time(run.warned_at),
+    }
 
 
 def _to_retries(text: str | None) -> dict[str, Any] | None:
