@@ -50,8 +50,6 @@ def to_time(moment: datetime | None) -> str | None:
 
 def to_run(view: RunView) -> dict[str, Any]:
     run = view.run
-    until = billed_until(run)
-    span = None if run.started_at is None or until is None else (until - run.started_at).total_seconds()
     return {
         "id": run.id,
         "status": run.status.value,
@@ -79,10 +77,7 @@ def to_run(view: RunView) -> dict[str, Any]:
         "node": run.node,
         "queue_position": view.queue_position,
         "waiting_for": view.waiting_for or run.waiting_for,
-        "created_at": to_time(run.created_at),
-        "started_at": to_time(run.started_at),
-        "finished_at": to_time(run.finished_at),
-        "duration_seconds": span,
+        **_to_times(run),
         "cost_usd": format_usd(run_cost(run)) if run.status.is_final else None,
         "log": {name: getattr(run, name) for name in _LOG_COUNTS},
         "message": run.message,
@@ -227,6 +222,16 @@ def to_log_record(record: LogRecord) -> dict[str, Any]:
 
 def _to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
     return entrypoint if isinstance(entrypoint, str) else list(entrypoint)
+
+
+def _to_times(run: Run) -> dict[str, Any]:
+    until = billed_until(run)
+    return {
+        "created_at": to_time(run.created_at),
+        "started_at": to_time(run.started_at),
+        "finished_at": to_time(run.finished_at),
+        "duration_seconds": None if not run.started_at or not until else (until - run.started_at).total_seconds(),
+    }
 
 
 def _to_waiting_and_time(run: Run) -> dict[str, Any]:
