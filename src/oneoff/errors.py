@@ -10,7 +10,8 @@
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
     ├── Conflict
-    │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken
+    │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken  ServiceHasJobs  JobHasCrons
+    │   ├── RunNotGoing
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
     ├── PlanRefused                   the workspace's plan does not have it
@@ -270,6 +271,33 @@ class ServiceBusy(Conflict):
     def __init__(self, path: str, going: int) -> None:
         super().__init__(
             f"{path} has {going} runs going: wait for them or cancel them (`oneoff runs list {path}`), then try again"
+        )
+
+
+class RunNotGoing(Conflict):
+    code = "run_not_going"
+
+    def __init__(self, run_id: str, state: str) -> None:
+        super().__init__(f"{run_id} is {state}, so it can get no more time: `oneoff rerun {run_id}` runs it once more")
+
+
+class ServiceHasJobs(Conflict):
+    code = "service_has_jobs"
+
+    def __init__(self, path: str, jobs: int) -> None:
+        super().__init__(
+            f"{path} has {jobs} saved jobs: delete them first, or together with the service by "
+            f"`oneoff service delete {path} --with-jobs` (with_jobs=true)"
+        )
+
+
+class JobHasCrons(Conflict):
+    code = "job_has_crons"
+
+    def __init__(self, path: str, crons: int) -> None:
+        super().__init__(
+            f"{path} has {crons} crons: delete them first, or together with the job by "
+            f"`oneoff job delete {path} --with-crons` (with_crons=true)"
         )
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from oneoff.engine.heart import Heart
 from oneoff.engine.janitor import Janitor
 from oneoff.engine.loop import SystemClock, keep_ticking
 from oneoff.engine.rescuer import Rescuer
+from oneoff.engine.scheduler import Scheduler
 from oneoff.engine.signals import Signals
 from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
+from oneoff.operations.crons import make_cron_run
 from oneoff.operations.deploys import cancel_unfinished_deploys
 from oneoff.operations.installation import Installation, set_up
 from oneoff.presence import lock, notify_systemd, release, remove_note, runtime_dir, write_note
@@ -80,7 +83,8 @@ class _Server:
             stack.push_async_callback(dispatcher.close)
             rescuer = Rescuer(context, dispatcher)
             await rescuer.tick()  # what was going before comes before what is new
-            for agent in (dispatcher, rescuer, Heart(context, dispatcher), Janitor(context, dispatcher)):
+            scheduler = Scheduler(context, partial(make_cron_run, context))
+            for agent in (dispatcher, scheduler, rescuer, Heart(context, dispatcher), Janitor(context, dispatcher)):
                 task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
                 stack.push_async_callback(_end, task)
             await self._serve_http(context, listener, stack)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import oneoff
 from tests.cli.fake_api import FakeApi, fake_api
 
 
@@ -21,6 +22,7 @@ class Cli:
         self.home = home
         self.environment = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(oneoff.__file__).parents[1]),  # the code that is tested here, not one installed
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(home / "runtime"),
             "XDG_CONFIG_HOME": str(home / "config"),

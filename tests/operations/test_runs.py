@@ -23,7 +23,7 @@ from oneoff.errors import (
     UnknownInstanceType,
 )
 from oneoff.operations import deploys, room, runs, services, variables
-from oneoff.operations.runs import RunRequest
+from oneoff.operations.runs import Origin, RunRequest
 from oneoff.operations.variables import VariableChange
 from oneoff.store import runs as run_rows
 from oneoff.store.idempotency import Idempotency
@@ -35,7 +35,7 @@ TRUE = RunRequest(Command(("true",)))
 
 
 async def accept(home: Home, service_id: str, request: RunRequest = TRUE, key: Idempotency | None = None) -> Run:
-    return await runs.accept_run(home.context, service_id, request, "tester", Trigger.API, key)
+    return await runs.accept_run(home.context, service_id, request, Origin("tester", Trigger.API), key)
 
 
 async def opened(home: Home, run_id: str) -> dict[str, object]:

@@ -13,10 +13,12 @@ MOST_PARAMETERS = 6
 # What may be larger, and why.
 LARGE_FILES: dict[str, str] = {
     "errors.py": "the whole error tree in one place is the point of it",
+    "store/tables.py": "all tables in one view",
     "store/runs.py": "every transition of a run beside its guard; one copy of each query",
 }
 LARGE_FUNCTIONS: dict[str, str] = {
     "store/migrations/versions/0001_core.py:upgrade": "a migration is a list",
+    "store/migrations/versions/0002_jobs.py:upgrade": "a migration is a list",
 }
 
 

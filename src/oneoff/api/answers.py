@@ -15,10 +15,14 @@ from oneoff.core.clock import from_us
 from oneoff.core.command import Entrypoint
 from oneoff.core.instance_types import InstanceClass, InstanceType
 from oneoff.core.money import billed_until, format_usd, run_cost
+from oneoff.core.retry_text import from_text, to_plain
+from oneoff.core.run import Run
 from oneoff.core.variables import Variable
 from oneoff.operations.deploys import Deploy, warning_of
+from oneoff.operations.jobs import Job
 from oneoff.operations.logs import LogRecord
 from oneoff.operations.places import Environment, NodeLoad, Project
+from oneoff.operations.reruns import Difference
 from oneoff.operations.runs import RunView
 from oneoff.operations.services import Service
 from oneoff.operations.tokens import Token
@@ -46,8 +50,6 @@ def to_time(moment: datetime | None) -> str | None:
 
 def to_run(view: RunView) -> dict[str, Any]:
     run = view.run
-    until = billed_until(run)
-    span = None if run.started_at is None or until is None else (until - run.started_at).total_seconds()
     return {
         "id": run.id,
         "status": run.status.value,
@@ -75,13 +77,29 @@ def to_run(view: RunView) -> dict[str, Any]:
         "node": run.node,
         "queue_position": view.queue_position,
         "waiting_for": view.waiting_for or run.waiting_for,
-        "created_at": to_time(run.created_at),
-        "started_at": to_time(run.started_at),
-        "finished_at": to_time(run.finished_at),
-        "duration_seconds": span,
+        **_to_times(run),
         "cost_usd": format_usd(run_cost(run)) if run.status.is_final else None,
         "log": {name: getattr(run, name) for name in _LOG_COUNTS},
         "message": run.message,
+        "retries": _to_retries(run.retries),
+        "retried_by": view.retried_by,
+        **_to_waiting_and_time(run),
+    }
+
+
+def to_difference(difference: Difference) -> dict[str, Any]:
+    def told(pair: tuple[str, str | None] | None) -> dict[str, str | None] | None:
+        return None if pair is None else {"then": pair[0], "now": pair[1]}
+
+    return {
+        "digest": told(difference.digest),
+        "command": told(difference.command),
+        "instance_type": told(difference.instance_type),
+        "variables": {
+            "changed": difference.changed,
+            "only_then": difference.only_then,
+            "only_now": difference.only_now,
+        },
     }
 
 
@@ -102,6 +120,28 @@ def to_service(service: Service) -> dict[str, Any]:
         "user": service.user,
         "sandbox": service.sandbox,
         "registry_username": service.registry_username,
+    }
+
+
+def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "service_id": job.service_id,
+        "service": job.service,
+        "command": job.command.argv,
+        "shell": job.command.shell,
+        "entrypoint": None if job.entrypoint is None else _to_entrypoint(job.entrypoint),
+        "variables": to_variables(variables, reveal=reveal),
+        "instance_type": job.instance_type,
+        "timeout_seconds": job.timeout_seconds,
+        "retries": _to_retries(job.retries),
+        "concurrency_group": job.concurrency_group,
+        "must_end_by": job.must_end_by,
+        "warn_seconds": job.warn_seconds,
+        "managed_by": job.managed_by,
+        "created_at": to_time(job.created_at),
+        "updated_at": to_time(job.updated_at),
     }
 
 
@@ -182,6 +222,30 @@ def to_log_record(record: LogRecord) -> dict[str, Any]:
 
 def _to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
     return entrypoint if isinstance(entrypoint, str) else list(entrypoint)
+
+
+def _to_times(run: Run) -> dict[str, Any]:
+    until = billed_until(run)
+    return {
+        "created_at": to_time(run.created_at),
+        "started_at": to_time(run.started_at),
+        "finished_at": to_time(run.finished_at),
+        "duration_seconds": None if not run.started_at or not until else (until - run.started_at).total_seconds(),
+    }
+
+
+def _to_waiting_and_time(run: Run) -> dict[str, Any]:
+    return {
+        "not_before": to_time(run.not_before),
+        "concurrency_group": run.concurrency_group,
+        "must_end_at": to_time(run.must_end_at),
+        "warn_seconds": run.warn_seconds,
+        "warned_at": to_time(run.warned_at),
+    }
+
+
+def _to_retries(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else to_plain(from_text(text))
 
 
 def _price(each: InstanceType) -> str:

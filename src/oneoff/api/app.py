@@ -6,7 +6,21 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from oneoff.api import deploys, health, logs, places, problems, runs, services, tokens, variables
+from oneoff.api import (
+    crons,
+    deploys,
+    events,
+    groups,
+    health,
+    jobs,
+    logs,
+    places,
+    problems,
+    runs,
+    services,
+    tokens,
+    variables,
+)
 from oneoff.api.description import describe
 from oneoff.api.gate import API, Gate
 from oneoff.errors import OneoffError
@@ -14,7 +28,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
 
 # Routes are tried one after another: what is asked most comes first.
-_RESOURCES = (runs, logs, services, variables, deploys, tokens, places)
+_RESOURCES = (runs, logs, jobs, crons, services, variables, deploys, tokens, places, groups, events)
 
 
 def create_app(context: Context) -> FastAPI:

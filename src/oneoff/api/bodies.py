@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from oneoff.core.retry import RETRIED_BY_DEFAULT, BackOff
+from oneoff.core.run import Reason
 from oneoff.core.service import ServiceType
 from oneoff.drivers.driver import RegistryCredentials
 from oneoff.operations.variables import VariableChange
@@ -15,6 +17,15 @@ Text = Annotated[str, StringConstraints(max_length=_MOST_TEXT)]
 Name = Annotated[str, StringConstraints(max_length=300)]
 Image = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 Arguments = Annotated[list[Text], Field(max_length=100_000)]
+
+
+_GROUP = "Runs of one group are going at once up to its limit, which is 1 until PUT /concurrency-groups/{name} sets it."
+
+
+_END_BY = (
+    "A time of day and its zone, `08:00 Europe/Berlin`: the run is ended at the first such moment after its creation."
+)
+_WARNING = "So long before the end of its time an event `run.time_limit_near` is recorded."
 
 
 class Body(BaseModel):
@@ -79,6 +90,29 @@ class CreateDeploy(Body):
     registry: RegistryBody | None = None
 
 
+class ExtendRun(Body):
+    more_seconds: Annotated[int, Field(ge=1, le=10**9)] = Field(description="Added to the time limit.")
+
+
+class PutGroup(Body):
+    limit: Annotated[int, Field(ge=1, le=1_000)] = Field(description="So many runs of the group at once.")
+
+
+class RetriesBody(Body):
+    """Each attempt is a run of its own, linked by `retry_of`."""
+
+    count: Annotated[int, Field(ge=0, le=1_000)] = Field(description="So many attempts after the first; 0 is none.")
+    back_off: BackOff = Field(BackOff.EXPONENTIAL, description="`exponential` doubles the delay each time.")
+    delay_seconds: Annotated[int, Field(ge=0, le=10**9)] = Field(10, description="Before the second attempt.")
+    most_delay_seconds: Annotated[int, Field(ge=0, le=10**9)] = 3600
+    exit_codes: Annotated[list[int], Field(max_length=256)] = Field(
+        [], description="Only ends with one of these exit codes are retried, and those without any."
+    )
+    reasons: list[Reason] = Field(
+        sorted(RETRIED_BY_DEFAULT), description="Only ends for these reasons; `lost` only when it is named."
+    )
+
+
 class CreateRun(Body):
     """Exactly one of `command` and `shell`."""
 
@@ -90,6 +124,59 @@ class CreateRun(Body):
         None, description="Time limit; by default the plan's maximum."
     )
     entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
+    retries: RetriesBody | None = None
+    concurrency_group: Name | None = Field(None, description=_GROUP)
+    must_end_by: Name | None = Field(None, description=_END_BY)
+    warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
+
+
+class JobSettings(Body):
+    """Null stands for the default."""
+
+    command: Arguments | None = Field(None, description="Executed as it is, in place of the image's CMD.")
+    shell: Text | None = Field(None, description="Run under /bin/sh -c.")
+    entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
+    instance_type: Name | None = Field(None, description="Instead of the service's.")
+    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="Time limit of each run; by default the plan's maximum."
+    )
+    retries: RetriesBody | None = Field(None, description="Off by default.")
+    concurrency_group: Name | None = Field(None, description=_GROUP)
+    must_end_by: Name | None = Field(None, description=_END_BY)
+    warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
+
+    def to_settings(self) -> dict[str, Any]:
+        """Those that were given."""
+        given = self.model_dump(exclude_unset=True, exclude={"service", "variables"})
+        if (variables := getattr(self, "variables", None)) is not None:
+            given["variables"] = {n: None if value is None else to_change(value) for n, value in variables.items()}
+        return given
+
+
+class CreateJob(JobSettings):
+    """Exactly one of `command` and `shell`."""
+
+    service: Name = Field(description="The service's id or path.")
+    name: Name = Field(description="Unique in its service.")
+    variables: dict[str, VariableValue] = Field({}, description="On top of the environment's and the service's.")
+
+
+class ChangeJob(JobSettings):
+    """Fields that are not given stay as they are. `command` and `shell` replace each other."""
+
+    name: Name | None = None
+    variables: dict[str, VariableValue | None] | None = Field(
+        None, description="Those named are changed, null deletes one, others stay."
+    )
+
+
+class RunJob(Body):
+    """What this run alone has otherwise than its job."""
+
+    arguments: Arguments = Field([], description="More arguments, behind the job's own.")
+    variables: dict[str, VariableValue] = Field({}, description="On top of the job's.")
+    instance_type: Name | None = Field(None, description="Instead of the job's.")
+    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description="Instead of the job's.")
 
 
 class CreateToken(Body):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
 
+from oneoff.core.clock import from_us, to_us
 from oneoff.core.ids import has_prefix
 from oneoff.core.run import Trigger
 from oneoff.errors import InvalidCursor
@@ -29,6 +32,7 @@ IdempotencyKey = Annotated[
         "the first one made. Kept for a day.",
     ),
 ]
+_MICROSECONDS = re.compile(r"[0-9]{1,17}")
 # The trigger of a run is `manual` for those who act for a person at a terminal or a page.
 _FOR_PEOPLE = frozenset({"cli", "dashboard"})
 
@@ -70,16 +74,35 @@ def read_cursor(cursor: str | None, *kinds: str) -> str | None:
     """The id in a cursor of a list of these kinds. Raises InvalidCursor."""
     if cursor is None:
         return None
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise InvalidCursor(cursor) from None
+    text = _decode(cursor)
     if not has_prefix(text, *kinds):
         raise InvalidCursor(cursor)
     return text
+
+
+def to_time_cursor(moment: datetime) -> str:
+    """Of a list whose items have an instant instead of an id."""
+    return to_cursor(str(to_us(moment)))
+
+
+def read_time_cursor(cursor: str | None) -> datetime | None:
+    """Raises InvalidCursor."""
+    if cursor is None:
+        return None
+    text = _decode(cursor)
+    if not _MICROSECONDS.fullmatch(text):
+        raise InvalidCursor(cursor)
+    return from_us(int(text))
 
 
 def to_page(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
     """`items` were asked for with one more than `limit`, which tells whether there is another page."""
     shown = items[:limit]
     return {"items": shown, "next_cursor": to_cursor(shown[-1]["id"]) if len(items) > limit else None}
+
+
+def _decode(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise InvalidCursor(cursor) from None

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from oneoff.api.answers import answer, to_run
-from oneoff.api.bodies import CreateRun, to_change
+from oneoff.api.answers import answer, to_difference, to_run
+from oneoff.api.bodies import CreateRun, ExtendRun, to_change
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -20,11 +20,13 @@ from oneoff.api.requests import (
     to_page,
     trigger_of,
 )
-from oneoff.api.shapes import Page, RunShape
+from oneoff.api.shapes import Page, RerunShape, RunShape
 from oneoff.core.command import make_command, make_entrypoint
+from oneoff.core.retry_text import make_retries, to_text
 from oneoff.core.run import RunStatus, Trigger
-from oneoff.operations import runs
-from oneoff.operations.runs import RunRequest, RunView
+from oneoff.operations import reruns, runs
+from oneoff.operations.runs import Origin, RunRequest, RunView
+from oneoff.operations.time_control import check_must_end_by, check_warning, extend_run, next_end
 from oneoff.store.runs import RunFilter
 
 router = APIRouter(tags=["runs"])
@@ -42,10 +44,14 @@ async def create_run(
         body.instance_type,
         body.timeout_seconds,
         make_entrypoint(body.entrypoint),
+        retries=to_text(make_retries(body.retries.model_dump())) if body.retries else None,
+        concurrency_group=body.concurrency_group,
+        must_end_at=next_end(check_must_end_by(body.must_end_by), context_of(request).clock.now()),
+        warn_seconds=check_warning(body.warn_seconds, body.timeout_seconds),
     )
     idempotency = await idempotency_of(request, idempotency_key)
     actor, trigger = caller_of(request).name, trigger_of(request)
-    run = await runs.accept_run(context_of(request), service_id, asked, actor, trigger, idempotency)
+    run = await runs.accept_run(context_of(request), service_id, asked, Origin(actor, trigger), idempotency)
     return answer(to_run(RunView(run)), 201)
 
 
@@ -79,3 +85,19 @@ async def cancel_run(run_id: str, request: Request) -> Response:
     """A queued run ends at once; a going one gets TERM now and KILL after the grace; an ended one stays as it is."""
     run = await runs.cancel_run(context_of(request), run_id, caller_of(request).name)
     return answer(to_run(RunView(run)))
+
+
+@router.post("/runs/{run_id}/rerun", status_code=201, response_model=RerunShape)
+async def rerun(run_id: str, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """The same once more: image by digest, command, variables and size are those of that run, whatever was deployed or
+    configured since; `difference` tells what that is."""
+    origin = Origin(caller_of(request).name, trigger_of(request))
+    idempotency = await idempotency_of(request, idempotency_key)
+    run, difference = await reruns.run_again(context_of(request), run_id, origin, idempotency)
+    return answer(to_run(RunView(run)) | {"difference": to_difference(difference)}, 201)
+
+
+@router.post("/runs/{run_id}/extend", response_model=RunShape)
+async def extend(run_id: str, body: ExtendRun, request: Request) -> Response:
+    """More time for a run that has not ended, up to the plan's maximum. What it must end by stays."""
+    return answer(to_run(RunView(await extend_run(context_of(request), run_id, body.more_seconds))))

@@ -72,9 +72,14 @@ async def change_service(service_id: str, body: ChangeService, request: Request)
 
 
 @router.delete("/services/{service_id}", status_code=204, response_class=Response)
-async def delete_service(service_id: str, request: Request) -> Response:
-    """Delete a service that has no runs going. Its ended runs stay in the history."""
-    await services.delete_service(context_of(request), service_id)
+async def delete_service(
+    service_id: str,
+    request: Request,
+    with_jobs: Annotated[bool, Query(description="Its saved jobs and their crons go with it.")] = False,
+) -> Response:
+    """Delete a service that has no runs going, and no jobs unless they may go with it. Its ended runs stay in the
+    history."""
+    await services.delete_service(context_of(request), service_id, with_jobs=with_jobs)
     return Response(status_code=204)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from oneoff.core.retry import BackOff
 from oneoff.core.run import Reason, RunStatus, Trigger
 from oneoff.core.service import ServiceType
 from oneoff.store.deploys import DeployStatus
@@ -35,6 +36,15 @@ class LogShape(Shape):
     stdout_bytes: int
     stderr_bytes: int
     missing_bytes: int
+
+
+class RetriesShape(Shape):
+    count: int
+    back_off: BackOff
+    delay_seconds: int
+    most_delay_seconds: int
+    exit_codes: list[int]
+    reasons: list[Reason]
 
 
 class RunShape(Shape):
@@ -71,6 +81,13 @@ class RunShape(Shape):
     cost_usd: Usd | None = Field(description="Null until the run has ended.")
     log: LogShape
     message: str | None = Field(description="What happened, in the engine's words where there are any.")
+    retries: RetriesShape | None
+    retried_by: str | None = Field(description="The attempt after this one; not told in lists.")
+    not_before: Time | None = Field(description="When the back-off of a retry is over.")
+    concurrency_group: str | None
+    must_end_at: Time | None
+    warn_seconds: int | None
+    warned_at: Time | None = Field(description="When it was told that the end of its time is near.")
 
 
 class ServiceShape(Shape):
@@ -91,6 +108,61 @@ class ServiceShape(Shape):
     registry_username: str | None
 
 
+class ThenAndNow(Shape):
+    """What the run before had, and what a new one would get now."""
+
+    then: str
+    now: str | None
+
+
+class VariablesDifference(Shape):
+    """Names of variables, never their values."""
+
+    changed: list[str]
+    only_then: list[str] = Field(description="Also those that were given to that run alone.")
+    only_now: list[str]
+
+
+class Difference(Shape):
+    """Between the run that is run again and what a new one of its job or service would get. Null is no difference."""
+
+    digest: ThenAndNow | None
+    command: ThenAndNow | None = Field(description="Of a run of a job that is still there.")
+    instance_type: ThenAndNow | None
+    variables: VariablesDifference
+
+
+class RerunShape(RunShape):
+    difference: Difference
+
+
+class VariableShape(Shape):
+    value: str | None
+    secret: bool
+
+
+class JobShape(Shape):
+    """Null where the job has what its service, or the plan, has."""
+
+    id: str
+    name: str = Field(description="Unique in its service.")
+    service_id: str
+    service: str = Field(description="The service's path.")
+    command: list[str] | None
+    shell: str | None
+    entrypoint: EntrypointShape | None
+    variables: dict[str, VariableShape] = Field(description="The job's own, without values; `reveal=true` shows them.")
+    instance_type: str | None
+    timeout_seconds: int | None
+    retries: RetriesShape | None
+    concurrency_group: str | None
+    must_end_by: str | None
+    warn_seconds: int | None
+    managed_by: str | None = Field(description="The job file that made it.")
+    created_at: Time
+    updated_at: Time
+
+
 class DeployShape(Shape):
     id: str
     service_id: str
@@ -103,11 +175,6 @@ class DeployShape(Shape):
     finished_at: Time | None
     warning: str | None = Field(description="Set when the image's entrypoint may swallow commands; with the fix.")
     message: str | None
-
-
-class VariableShape(Shape):
-    value: str | None
-    secret: bool
 
 
 class ProjectShape(Shape):
@@ -132,6 +199,17 @@ class TokenShape(Shape):
 
 class NewTokenShape(TokenShape):
     token: str | None = Field(description="Shown this once; null when an Idempotency-Key repeats the request.")
+
+
+class GroupShape(Shape):
+    name: str
+    limit: int = Field(description="So many runs of the group at once.")
+    going: int = Field(description="Runs of it on nodes now.")
+
+
+class Groups(Shape):
+    items: list[GroupShape]
+    next_cursor: None
 
 
 class NodeShape(Shape):

@@ -39,6 +39,8 @@ def describe_end(run: Mapping[str, Any]) -> str:
     if message and reason in _BEGINNINGS:
         return f"{_BEGINNINGS[reason]}: {message}"
     limit = format_duration(run["timeout_seconds"])
+    if reason == "timed_out" and (must := run.get("must_end_at")) and run["finished_at"] >= must:
+        return f"timed out: it had to end by {must}"
     words = _WORDS.get(reason, "{status}: {reason}").format(**run, limit=limit)
     if run["oom_seen"] and reason != "oom_killed":
         words += " (but something in it was killed for want of memory)"

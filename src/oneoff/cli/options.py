@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from oneoff.cli.dotenv import parse_dotenv
 from oneoff.cli.problems import CliError
+from oneoff.cli.session import Session
 from oneoff.core.limits import parse_duration
 from oneoff.errors import InvalidDuration
 
@@ -87,6 +89,94 @@ def read_assignments(assignments: Sequence[str], *, from_own_environment: bool) 
         else:
             raise click.UsageError(f"-e {name}: your environment has no variable of that name; write {name}=VALUE")
     return variables
+
+
+def variable_options(command: Any) -> Any:
+    """-e and --env-file; see `read_variables`."""
+    command = click.option(
+        "--env-file", multiple=True, metavar="FILE", help="Variables from a .env file; - is standard input."
+    )(command)
+    return click.option(
+        "-e", "--env", "assignments", multiple=True, metavar="K[=V]", help="Variable; `-e K` takes your own value."
+    )(command)
+
+
+def read_variables(assignments: Sequence[str], files: Sequence[str]) -> dict[str, str]:
+    """Of -e and --env-file; single ones win over files."""
+    variables: dict[str, str] = {}
+    for file in files:
+        variables.update(read_env_file(file))
+    return variables | read_assignments(assignments, from_own_environment=True)
+
+
+class GroupChoice(click.ParamType[tuple[str, int | None]]):
+    """`db-migrate`, or `db-migrate:2` to set its limit, too."""
+
+    name = "name[:limit]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | None]:
+        if isinstance(value, tuple):
+            return value
+        name, colon, limit = value.partition(":")
+        if colon and not (limit.isascii() and limit.isdigit()):
+            self.fail(f"{value!r}: write a name, or a name and a limit such as db-migrate:1", param, ctx)
+        return name, int(limit) if colon else None
+
+
+group_option = click.option(
+    "--group",
+    type=GroupChoice(),
+    help="Concurrency group: at most so many of its runs at once (1 until a limit is given).",
+)
+
+
+def time_options(command: Any) -> Any:
+    """--end-by and --warn; what the API takes as `must_end_by` and `warn_seconds`."""
+    command = click.option(
+        "--warn", type=Duration(), metavar="10m", help="Record an event so long before the end of its time."
+    )(command)
+    return click.option(
+        "--end-by", metavar="TIME", help='End it by a time of day: "08:00 Europe/Berlin"; UTC without a zone.'
+    )(command)
+
+
+def set_group(session: Session, group: tuple[str, int | None] | None) -> str | None:
+    """The group's name, for a body; its limit is set when one was given."""
+    if group is None:
+        return None
+    name, limit = group
+    if limit is not None:
+        session.client.call("PUT", f"/concurrency-groups/{quote(name, safe='')}", body={"limit": limit})
+    return name
+
+
+def retry_options(command: Any) -> Any:
+    """See `read_retries`."""
+    for option in (
+        click.option(
+            "--retry-on", type=int, multiple=True, metavar="CODE", help="Retry only ends with this exit code."
+        ),
+        click.option(
+            "--retry-delay", type=Duration(), metavar="10s", help="Back-off before the first retry; it doubles."
+        ),
+        click.option("--retries", type=click.IntRange(0), metavar="N", help="Try again so often when it fails."),
+    ):
+        command = option(command)
+    return command
+
+
+def read_retries(given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the API takes as `retries`; None when nothing was given."""
+    if given["retries"] is None:
+        if given["retry_delay"] is not None or given["retry_on"]:
+            raise click.UsageError("--retry-delay and --retry-on need --retries N")
+        return None
+    retries: dict[str, Any] = {"count": given["retries"]}
+    if given["retry_delay"] is not None:
+        retries |= {"delay_seconds": given["retry_delay"], "most_delay_seconds": max(given["retry_delay"], 3600)}
+    if given["retry_on"]:
+        retries["exit_codes"] = list(given["retry_on"])
+    return retries
 
 
 def read_env_file(name: str) -> dict[str, str]:

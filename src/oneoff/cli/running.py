@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end, exit_code_of
-from oneoff.cli.options import Duration, entrypoint_option, read_assignments, read_env_file
+from oneoff.cli.options import (
+    Duration,
+    entrypoint_option,
+    group_option,
+    read_retries,
+    read_variables,
+    retry_options,
+    set_group,
+    time_options,
+    variable_options,
+)
 from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.signals import interrupts
 from oneoff.cli.streams import Narrator, Output
+
+if TYPE_CHECKING:
+    from oneoff.cli.client import Answer
 
 _USAGE_HINT = "write it after --, for example: oneoff run shop/production -- python manage.py migrate"
 _POLL_MOST_SECONDS = 2.0
@@ -23,19 +38,14 @@ _POLL_MOST_SECONDS = 2.0
 @click.command(short_help="Run a command in a service's live image, and wait for it.")
 @click.argument("path")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARG]...")
-@click.option(
-    "-e",
-    "--env",
-    "assignments",
-    multiple=True,
-    metavar="K[=V]",
-    help="Variable of this run alone; `-e K` takes your own value.",
-)
-@click.option("--env-file", multiple=True, metavar="FILE", help="Variables from a .env file; - is standard input.")
+@variable_options
 @click.option("--instance-type", metavar="ID", help="CPU and memory; by default the service's.")
 @click.option("--timeout", type=Duration(), metavar="10m", help="Time limit: 90s, 10m, 1h30m, 30d.")
 @click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND.")
 @entrypoint_option
+@retry_options
+@group_option
+@time_options
 @click.option("-d", "--detach", is_flag=True, help="Print the run's id and do not wait.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
@@ -47,28 +57,52 @@ def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool
     leaves it going. A closed terminal or a lost connection never cancels it. With --json the output goes to stderr,
     and the ended Run to stdout.
     """
+    group = options.pop("group")
     body = _body(**options)
+
+    def find_and_create(is_wanted: Callable[[], bool]) -> Answer | None:
+        service = session.find_service(path)
+        if group is not None:
+            body["concurrency_group"] = set_group(session, group)
+        return session.client.create(f"/services/{service['id']}/runs", body) if is_wanted() else None
+
+    return start(session, find_and_create, Style(path, detach, quiet, as_json))
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a run that is started here is told about. `path` names its service, where that is known."""
+
+    path: str
+    detach: bool
+    quiet: bool
+    as_json: bool
+
+
+def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None], style: Style) -> int:
+    """Create a run and see it to its end, as `oneoff run` does. `create` gives up, with None, when it finds that the
+    run is not wanted any more. Returns the exit code."""
     session.failure_code = PLATFORM_FAILED
-    narrator = Narrator(quiet=quiet)
-    if detach:
-        answer = session.client.create(f"/services/{session.find_service(path)['id']}/runs", body)
-        print_json(answer.text) if as_json else click.echo(answer.value["id"])
+    narrator = Narrator(quiet=style.quiet)
+    if style.detach:
+        answer = create(lambda: True)
+        assert answer is not None
+        print_json(answer.text) if style.as_json else click.echo(answer.value["id"])
         return 0
     canceller = _Canceller(session, narrator)
     try:
         with interrupts(canceller.request):
-            service = session.find_service(path)
-            if canceller.requested:
+            if (answer := create(lambda: not canceller.requested)) is None:
                 return CANCELED
-            created = session.client.create(f"/services/{service['id']}/runs", body).value
+            created = answer.value
             canceller.know(created["id"])
             try:
-                return _follow(session, created, narrator, as_json)
+                return _follow(session, created, narrator, style.as_json, canceller.know)
             except OSError as problem:
-                _say_how_to_return(narrator, created["id"], path)
+                _say_how_to_return(narrator, created["id"], style.path)
                 raise CliError(f"the output cannot be written: {problem.strerror}") from problem
     except Interrupted as leaving:
-        _say_how_to_return(narrator, canceller.run_id, path)
+        _say_how_to_return(narrator, canceller.run_id, style.path)
         if canceller.requested:
             return CANCELED
         return leaving.exit_code
@@ -80,7 +114,8 @@ def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool
 @json_option
 @pass_session
 def attach(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
-    """Print the whole output of RUN, from its first byte, and exit with its exit code, as `oneoff run` does.
+    """Print the whole output of RUN, from its first byte, and exit with its exit code, as `oneoff run` does. The
+    attempts that follow it, where it is retried, are followed too.
 
     Ctrl-C only leaves. With --json the output goes to stderr, and the ended Run to stdout.
     """
@@ -101,7 +136,8 @@ def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
     delay = 0.05
     with interrupts():
         answer = session.client.get(f"/runs/{run_id}")
-        while answer.value["status"] not in FINAL:
+        while answer.value["status"] not in FINAL or answer.value.get("retried_by"):
+            run_id = answer.value.get("retried_by") or run_id
             time.sleep(delay)
             delay = min(_POLL_MOST_SECONDS, delay * 1.5)
             try:
@@ -113,7 +149,8 @@ def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
                     raise
     if as_json:
         print_json(answer.text)
-    return _conclude(answer.value, narrator)
+    narrator.progress(f"{run_id} {describe_end(answer.value)}")
+    return exit_code_of(answer.value)
 
 
 class _Canceller:
@@ -164,38 +201,51 @@ def _body(
         raise click.UsageError("give either --shell or a COMMAND after --, not both")
     if (shell is None and not (command and command[0])) or (shell is not None and not shell.strip()):
         raise click.UsageError(f"the command is empty: {_USAGE_HINT}")
-    variables: dict[str, str] = {}
-    for file in env_file:
-        variables.update(read_env_file(file))
-    variables.update(read_assignments(assignments, from_own_environment=True))
+    variables = read_variables(assignments, env_file)
     body: dict[str, Any] = {"shell": shell} if shell is not None else {"command": list(command)}
     optional = {
         "variables": variables or None,
         "instance_type": limits["instance_type"],
         "timeout_seconds": limits["timeout"],
         "entrypoint": limits["entrypoint"],
+        "retries": read_retries(limits),
+        "must_end_by": limits["end_by"],
+        "warn_seconds": limits["warn"],
     }
     return body | {name: value for name, value in optional.items() if value is not None}
 
 
-def _follow(session: Session, started: dict[str, Any], narrator: Narrator, as_json: bool) -> int:
+def _follow(
+    session: Session, run: dict[str, Any], narrator: Narrator, as_json: bool, know: Callable[[str], None] | None = None
+) -> int:
+    """To the end of its last attempt; `know` is told the id of each that follows."""
     from oneoff.cli.follow import Follower
 
-    follower = Follower(session.client, started["id"], Output(to_stderr=as_json), narrator)
-    follower.tell(started)
-    ended = follower.follow()
+    while True:
+        follower = Follower(session.client, run["id"], Output(to_stderr=as_json), narrator)
+        follower.tell(run)
+        ended = follower.follow()
+        narrator.progress(f"{ended['id']} {describe_end(ended)}")
+        if (retry_id := _next_attempt(ended, narrator)) is None:
+            break
+        if know is not None:
+            know(retry_id)
+        run = session.client.get(f"/runs/{retry_id}").value
     if as_json:
         print_json(follower.end_body)
-    return _conclude(ended, narrator)
-
-
-def _conclude(ended: Any, narrator: Narrator) -> int:
-    narrator.progress(f"{ended['id']} {describe_end(ended)}")
     return exit_code_of(ended)
+
+
+def _next_attempt(ended: Mapping[str, Any], narrator: Narrator) -> str | None:
+    retry_id: str | None = ended.get("retried_by")
+    if retry_id is not None:
+        narrator.progress(f"attempt {ended['attempt'] + 1} is {retry_id}")
+    return retry_id
 
 
 def _say_how_to_return(narrator: Narrator, run_id: str | None, path: str) -> None:
     if run_id is None:
-        narrator.warn(f"left before the server had answered; `oneoff runs list {path}` shows whether the run was made")
+        shows = f"oneoff runs list {path}".rstrip()
+        narrator.warn(f"left before the server had answered; `{shows}` shows whether the run was made")
     else:
         narrator.warn(f"{run_id} goes on; see it with `oneoff attach {run_id}`, end it with `oneoff cancel {run_id}`")

@@ -56,6 +56,7 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
     run["command"] = command_text(run)
     run.pop("shell", None)
     log = run.pop("log", None) or {}
+    run.pop("retries", None)
     run["log"] = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in log.items())
     print_fields(run)
 

@@ -154,14 +154,15 @@ def resume(session: Session, path: str, as_json: bool) -> None:
 
 @service.command("delete")
 @click.argument("path")
+@click.option("--with-jobs", is_flag=True, help="Its saved jobs and their crons go with it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_session
-def delete(session: Session, path: str, yes: bool) -> None:
+def delete(session: Session, path: str, with_jobs: bool, yes: bool) -> None:
     """Delete the service with its variables and deploys."""
     found = session.find_service(path)
     if not yes:
         click.confirm(f"Delete {found['path']} ({found['id']})?", abort=True, err=True)
-    session.client.call("DELETE", f"/services/{found['id']}")
+    session.client.call("DELETE", f"/services/{found['id']}", query={"with_jobs": "true" if with_jobs else None})
     click.echo(f"{found['id']} {found['path']} deleted")
 
 

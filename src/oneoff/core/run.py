@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 
 class RunStatus(StrEnum):
@@ -102,6 +104,14 @@ class Run:
     instance_type: str
     timeout_seconds: int
     grace_seconds: int
+    scheduled_for: datetime | None
+    batch_index: int | None
+    retries: str | None
+    concurrency_group: str | None
+    not_before: datetime | None
+    must_end_at: datetime | None
+    warn_seconds: int | None
+    warned_at: datetime | None
     node: str | None
     driver: str | None
     container_name: str | None
@@ -123,3 +133,20 @@ class Run:
     @property
     def is_going(self) -> bool:
         return self.status in GOING
+
+
+# Every field of a run that has only just been accepted.
+NOTHING_YET: Mapping[str, Any] = {
+    **dict.fromkeys(("reason", "message", "exit_code", "signal")),
+    **dict.fromkeys(("node", "driver", "container_name", "engine_id", "lease")),
+    **dict.fromkeys(("stop_kind", "stop_at", "stop_actor", "waiting_for", "warned_at")),
+    **dict.fromkeys(("starting_at", "started_at", "finished_at", "seen_at")),
+    **dict.fromkeys(("stdout_bytes", "stderr_bytes", "missing_bytes"), 0),
+    "status": RunStatus.QUEUED,
+    "oom_seen": False,
+}
+
+
+def once_more(run: Run, **changes: Any) -> Run:
+    """The same run as if nothing had happened to it yet; `changes` are at least a new id and `created_at`."""
+    return replace(run, **NOTHING_YET, **changes)

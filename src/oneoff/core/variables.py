@@ -44,11 +44,8 @@ def merge_variables(*layers: Mapping[str, str]) -> dict[str, str]:
 
 
 def builtin_variables(run: Run) -> dict[str, str]:
-    """What every run is given, whatever the user configured."""
-    given = {"ONEOFF_RUN_ID": run.id, "ONEOFF_SERVICE": run.service, "ONEOFF_TRIGGER": run.trigger.value}
-    if run.job_id:
-        given["ONEOFF_JOB"] = run.job_id
-    return given
+    """What every run is given beside what its request says, whatever the user configured."""
+    return {"ONEOFF_RUN_ID": run.id, "ONEOFF_SERVICE": run.service, "ONEOFF_TRIGGER": run.trigger.value}
 
 
 def _check_one(name: str, value: str) -> None:

@@ -183,6 +183,10 @@ class Driver(Protocol):
         """TERM now and KILL after the grace; returns when the signal was sent or the container had ended already.
         Calling again with a shorter grace shortens it."""
 
+    async def extend(self, handle: Handle, deadline: datetime) -> None:
+        """From now on this is the deadline that the driver enforces while the server is away. Safe to call again;
+        nothing happens where `capabilities().enforces_deadline` is False, or the container has ended or is gone."""
+
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
         """Remove the container and all that was made for it. Safe to call twice and when start failed.
         With force=False only a container no start of which is known is removed; ContainerBusy otherwise; after

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from oneoff.core.image import ImageRef
 from oneoff.drivers.driver import (
@@ -148,6 +149,11 @@ class FakeDriver:
                 going[1].cancel()
             if self._engine.kills_by_itself:
                 self._kills[handle.engine_id] = (due, asyncio.create_task(self._kill_after(container, grace_seconds)))
+
+    async def extend(self, handle: Handle, deadline: datetime) -> None:
+        async with self._call("extend", handle.run_id):
+            if (container := self._engine.containers.get(handle.engine_id)) is not None:
+                container.deadline = deadline
 
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
         async with self._call("remove", handle.run_id):

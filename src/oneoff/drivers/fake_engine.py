@@ -55,6 +55,7 @@ class FakeContainer:
     finished_at: datetime | None = None
     starts: int = 0
     terms: int = 0
+    deadline: datetime | None = None  # as moved by `extend`
 
 
 @dataclass(slots=True)

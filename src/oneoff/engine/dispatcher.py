@@ -12,8 +12,10 @@ from oneoff.core.outcome import Outcome
 from oneoff.core.queue import Waiting, in_order
 from oneoff.core.run import Reason, Run, RunStatus
 from oneoff.drivers.driver import PreparedImage
+from oneoff.engine.admission import fetch_queue
 from oneoff.engine.context import Context
 from oneoff.engine.executor import Executor
+from oneoff.engine.retrying import end_if_queued
 from oneoff.engine.spec import prepare_image
 from oneoff.errors import DriverError, EngineUnavailable, ImageUnavailable, OneoffError
 from oneoff.store import runs
@@ -61,7 +63,10 @@ class Dispatcher:
         now = self._context.clock.now()
 
         def look(connection: Connection) -> tuple[list[Waiting], list[_New]]:
-            candidates = in_order(runs.fetch_waiting(connection, per_service), counts, now)
+            queue = fetch_queue(connection, self._context.workspace_id, per_service, now)
+            # Those whose claim is being committed hold their places in groups already.
+            ordered = sorted(in_order(queue.waiting, counts, now), key=lambda run: run.run_id not in self._going)
+            candidates = list(queue.admit(ordered).free)
             first = [run.run_id for run in candidates[: self._context.settings.slots] if run.run_id not in known]
             return candidates, [(runs.get_run(connection, i), runs.fetch_start_facts(connection, i)) for i in first]
 
@@ -139,7 +144,7 @@ class Dispatcher:
     async def _fail(self, run_id: str, message: str) -> None:
         outcome = Outcome(RunStatus.FAILED, Reason.IMAGE_UNAVAILABLE)
         end = End(outcome, self._context.clock.now(), message=message)
-        await self._context.database.run(lambda c: runs.end_if_queued(c, run_id, end))
+        await self._context.database.run(lambda c: end_if_queued(self._context, c, runs.get_run(c, run_id), end))
         self._context.signals.run_changed(run_id)
 
     def _forget_gone(self, waiting: set[str]) -> None:

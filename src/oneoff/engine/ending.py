@@ -10,6 +10,7 @@ from oneoff.core.outcome import Exit, Outcome, StopKind, StopRequest, conclude
 from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import Handle
 from oneoff.engine.context import Context
+from oneoff.engine.retrying import end_if_leased
 from oneoff.errors import CommandNotFound, DriverError
 from oneoff.logs.folder import LogEnd, log_folder, read_end
 from oneoff.logs.writer import LogWriter
@@ -65,7 +66,7 @@ class Ending:
 
         def work(connection: Connection) -> tuple[End, bool]:
             end = make_end(connection)
-            return end, runs.end_if_leased(connection, run.id, lease, end)
+            return end, end_if_leased(self._context, connection, run, lease, end)
 
         end, applied = await self._context.database.run(work)
         journal.info(
@@ -77,6 +78,8 @@ class Ending:
         )
         self._context.signals.ended.append(run.id)
         self._context.signals.run_changed(run.id)
+        if run.retries is not None:
+            self._context.signals.run_accepted()
 
     async def _finish_log(self, run: Run) -> LogEnd:
         folder = log_folder(self._context.settings.logs_dir, run.id)

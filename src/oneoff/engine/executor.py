@@ -14,6 +14,7 @@ from oneoff import journal
 from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import ContainerState, Handle, PreparedImage
+from oneoff.engine.admission import GroupFull, check_group
 from oneoff.engine.context import Context
 from oneoff.engine.ending import Ending
 from oneoff.engine.patience import Patience
@@ -31,7 +32,7 @@ from oneoff.errors import (
 )
 from oneoff.store import runs
 from oneoff.store.database import Connection
-from oneoff.store.runs import Placement, StartFacts
+from oneoff.store.runs import End, Placement, StartFacts
 
 _LOG_PATIENCE_SECONDS = 30.0  # for the rest of the output of a run whose end is known
 
@@ -60,9 +61,21 @@ class Executor:
         def claim(connection: Connection) -> tuple[Run, StartFacts] | None:
             if not runs.start_if_queued(connection, run_id, placement, now):
                 return None
-            return runs.get_run(connection, run_id), runs.fetch_start_facts(connection, run_id)
+            run = runs.get_run(connection, run_id)
+            if run.must_end_at is not None and run.must_end_at <= now:
+                why = f"it had to end by {run.must_end_at:%Y-%m-%d %H:%M} UTC, and had no slot before"
+                end = End(Outcome(RunStatus.FAILED, Reason.TIMED_OUT), now, message=why)
+                runs.end_if_leased(connection, run_id, context.lease, end)
+                return None
+            check_group(connection, run)
+            return run, runs.fetch_start_facts(connection, run_id)
 
-        if (claimed := await context.database.run(claim)) is None:
+        try:
+            claimed = await context.database.run(claim)
+        except GroupFull:
+            return
+        if claimed is None:
+            context.signals.run_changed(run_id)
             return
         run, facts = claimed
         context.signals.run_changed(run_id)

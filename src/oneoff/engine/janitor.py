@@ -8,15 +8,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from oneoff import journal
+from oneoff.core.plan import PLANS
 from oneoff.core.run import FINAL
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.errors import DriverError
 from oneoff.logs.archive import compress_log
 from oneoff.logs.folder import ARCHIVE, END, log_folder
-from oneoff.store import deploys, idempotency, runs
+from oneoff.store import crons, deploys, idempotency, runs, ticks
+from oneoff.store.database import Connection
 
 _LOOK_AGAIN_SECONDS = 60.0
+_LEDGERS_AT_ONCE = 200
 _IDEMPOTENCY_KEPT = timedelta(hours=24)
 
 
@@ -31,9 +34,11 @@ class Janitor:
         self._dispatcher = dispatcher
         self._logs_dir = context.settings.logs_dir
         self._walked = False
+        self._ticks_of = ""
 
     async def tick(self) -> float:
-        for clean in (self._remove_containers, self._drop_images, self._compress_logs, self._forget_keys):
+        cleaning = (self._remove_containers, self._drop_images, self._compress_logs)
+        for clean in (*cleaning, self._forget_keys, self._forget_ticks):
             try:
                 await clean()
             except DriverError as problem:
@@ -66,6 +71,22 @@ class Janitor:
         folders = [log_folder(self._logs_dir, ended.popleft()) for _ in range(len(ended))]
         walk, self._walked = not self._walked, True
         await asyncio.to_thread(_compress_each, _ended_logs(self._logs_dir) if walk else folders)
+
+    async def _forget_ticks(self) -> None:
+        """By the plan's limits of history, some crons' at a time, round and round."""
+        now, after = self._context.clock.now(), self._ticks_of
+
+        def work(connection: Connection) -> str:
+            plan = PLANS[crons.find_plan(connection, self._context.workspace_id)]
+            cron_id = after
+            for _ in range(_LEDGERS_AT_ONCE):
+                if (found := ticks.find_cron_after(connection, cron_id)) is None:
+                    return ""
+                cron_id = found
+                ticks.forget_old(connection, cron_id, plan.kept_runs, now - timedelta(days=plan.kept_days))
+            return cron_id
+
+        self._ticks_of = await self._context.database.run(work)
 
     async def _forget_keys(self) -> None:
         before = self._context.clock.now() - _IDEMPOTENCY_KEPT

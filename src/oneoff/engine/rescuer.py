@@ -10,6 +10,7 @@ from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
+from oneoff.engine.retrying import end_if_leased
 from oneoff.store import nodes, runs
 from oneoff.store.runs import End
 
@@ -64,6 +65,6 @@ class Rescuer:
         finished_at = run.seen_at or run.started_at or self._context.clock.now()
         why = f"its node {run.node} has been away for more than {self._context.settings.node_away_seconds} s"
         end = End(Outcome(RunStatus.FAILED, Reason.LOST), finished_at, message=why)
-        if await self._context.database.run(lambda c: runs.end_if_leased(c, run.id, run.lease, end)):
+        if await self._context.database.run(lambda c: end_if_leased(self._context, c, run, run.lease, end)):
             journal.warning("run lost", run=run.id, node=run.node)
             self._context.signals.run_changed(run.id)

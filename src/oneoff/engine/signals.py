@@ -16,6 +16,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.dispatch = asyncio.Event()  # a run was accepted, or a slot is free
+        self.schedule = asyncio.Event()  # a cron may be due earlier than the scheduler thinks
         self.stopping = asyncio.Event()  # the server is going down: streams end now
         self.ended: deque[str] = deque()  # runs whose log the janitor may compress
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
@@ -25,6 +26,9 @@ class Signals:
 
     def slot_freed(self) -> None:
         self.dispatch.set()
+
+    def crons_changed(self) -> None:
+        self.schedule.set()
 
     def run_changed(self, run_id: str) -> None:
         """Its row changed: a status, a stop request, its waiting reason."""

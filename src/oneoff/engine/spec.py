@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from oneoff.core.command import Command, complete_argv
 from oneoff.core.image import parse_image_ref
@@ -37,6 +37,12 @@ async def prepare_image(context: Context, run: Run, facts: StartFacts) -> Prepar
     return await context.driver.prepare(parse_image_ref(run.image_ref), open_credentials(context, run, facts))
 
 
+def deadline_of(run: Run, started_at: datetime) -> datetime:
+    """When the run must have ended, whichever limit comes first."""
+    limit = started_at + timedelta(seconds=run.timeout_seconds)
+    return limit if run.must_end_at is None else min(limit, run.must_end_at)
+
+
 def make_spec(context: Context, run: Run, facts: StartFacts, image: PreparedImage) -> ContainerSpec:
     instance_type = next(each for each in CATALOGUE if each.id == run.instance_type)
     opened = json.loads(context.sealer.open(facts.variables_sealed, variables_place(run.id)))
@@ -46,7 +52,7 @@ def make_spec(context: Context, run: Run, facts: StartFacts, image: PreparedImag
         name=run.container_name or container_name(context.instance, run.id),
         image=image,
         argv=complete_argv(Command(run.command, run.shell), run.entrypoint, image.config),
-        variables={**opened["variables"], **builtin_variables(run)},
+        variables={**opened["variables"], **opened.get("builtins", {}), **builtin_variables(run)},
         resources=Resources(instance_type.memory_bytes, instance_type.cpus),
         networks=facts.networks,
         network_scope=run.service_id,
@@ -54,7 +60,7 @@ def make_spec(context: Context, run: Run, facts: StartFacts, image: PreparedImag
         log_dir=log_folder(context.settings.logs_dir, run.id),
         log_cap_bytes=context.settings.log_cap_bytes,
         grace_seconds=run.grace_seconds,
-        deadline=now + timedelta(seconds=run.timeout_seconds),
+        deadline=deadline_of(run, now),
         capabilities=facts.capabilities,
         read_only_root=facts.read_only_root,
         user=facts.user,

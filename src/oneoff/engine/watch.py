@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -11,12 +12,16 @@ from oneoff.core.outcome import Exit, StopKind
 from oneoff.core.run import Run
 from oneoff.drivers.driver import Handle, LogPosition
 from oneoff.engine.context import Context
+from oneoff.engine.spec import deadline_of
 from oneoff.errors import EngineUnavailable
 from oneoff.logs.folder import log_folder
 from oneoff.logs.writer import LogWriter
-from oneoff.store import runs
+from oneoff.store import events, runs
 from oneoff.store.database import Connection
+from oneoff.store.events import Event
 
+TIME_LIMIT_NEAR = "run.time_limit_near"
+_FRESH_SECONDS = 1.0  # an attachment later than that after the start is not the first one
 _LOOK_AGAIN_SECONDS = 5.0  # hints get lost, and another server may have taken the request to stop
 # Behind the exit: an engine may hold the log open longer than the container lives, and Podman's is read once more from
 # its beginning, without news for as long as that takes.
@@ -34,6 +39,9 @@ class Watch:
         gone = (context.clock.now() - (run.started_at or context.clock.now())).total_seconds()
         self._started = context.clock.monotonic() - max(0.0, gone)
         self._tasks: list[asyncio.Task[Any]] = []
+
+        # An extension may have been committed by a server that died before it told the driver.
+        self._told_limit = None if gone > _FRESH_SECONDS else run.timeout_seconds
 
         self.facts: Exit | None = None  # once they are known, whatever becomes of the output
         self.note: str | None = None  # what is not as it should be with the output
@@ -61,12 +69,12 @@ class Watch:
         run = self._run
         while not exited.done():
             changed.clear()
-            if run.stop_kind is None and self._seconds_left(run) <= 0:
-                run = await self._time_is_over(run)
+            if run.stop_kind is None:
+                run = await self._keep_time(run)
             if run.stop_kind is not None and not self._stop_sent:
                 self._stop_sent = True
                 self._spawn(self._send_stop(run.grace_seconds))
-            await self._look_up(exited, output, changed, self._seconds_left(run))
+            await self._look_up(exited, output, changed, self._seconds_to_next(run))
             if output is not None and output.done() and not exited.done():
                 output.result()  # the engine went away in the middle: raises, and the executor attaches again
                 output = None
@@ -90,9 +98,55 @@ class Watch:
             for timer in timers:
                 timer.cancel()
 
+    async def _keep_time(self, run: Run) -> Run:
+        """The row as it is after what is due: its end, the warning before, a deadline to move."""
+        if self._seconds_left(run) <= 0:
+            return await self._time_is_over(run)
+        if self._seconds_to_warning(run) <= 0:
+            run = await self._warn(run)
+        if run.timeout_seconds != self._told_limit and self._context.driver.capabilities().enforces_deadline:
+            self._told_limit = run.timeout_seconds
+            self._spawn(self._move_deadline(run))
+        return run
+
     def _seconds_left(self, run: Run) -> float:
-        """By the monotonic clock, so that a wall clock set forward ends nothing."""
-        return self._started + run.timeout_seconds - self._context.clock.monotonic()
+        """By the monotonic clock, so that a wall clock set forward ends nothing but what must end by a time of day."""
+        left = self._started + run.timeout_seconds - self._context.clock.monotonic()
+        if run.must_end_at is None:
+            return left
+        return min(left, (run.must_end_at - self._context.clock.now()).total_seconds())
+
+    def _seconds_to_warning(self, run: Run) -> float:
+        if run.warn_seconds is None or run.warned_at is not None or run.stop_kind is not None:
+            return math.inf
+        return self._seconds_left(run) - run.warn_seconds
+
+    def _seconds_to_next(self, run: Run) -> float:
+        return min(self._seconds_left(run), self._seconds_to_warning(run))
+
+    async def _warn(self, run: Run) -> Run:
+        context, now = self._context, self._context.clock.now()
+        left = {"seconds_left": round(self._seconds_left(run)), "service": run.service}
+
+        def work(connection: Connection) -> Run:
+            if runs.warn_if_leased(connection, run.id, context.lease, now):
+                event = Event(context.new_id("event"), run.workspace_id, TIME_LIMIT_NEAR, run.id, now, left)
+                events.save_new(connection, event)
+            return runs.get_run(connection, run.id)
+
+        warned = await context.database.run(work)
+        journal.warning("time limit near", run=run.id, seconds_left=left["seconds_left"])
+        context.signals.run_changed(run.id)
+        return warned
+
+    async def _move_deadline(self, run: Run) -> None:
+        try:
+            await self._context.driver.extend(
+                self._handle, deadline_of(run, run.started_at or self._context.clock.now())
+            )
+        except EngineUnavailable as problem:
+            journal.warning("deadline not moved, trying again", run=run.id, error=str(problem))
+            self._told_limit = None
 
     def _reread(self, connection: Connection) -> Run:
         return runs.get_run(connection, self._run.id)

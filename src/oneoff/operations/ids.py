@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneoff.core.ids import has_prefix
+from oneoff.core.ids import PREFIXES, has_prefix
 from oneoff.errors import NotFound
 
 _KINDS = {
@@ -10,6 +10,8 @@ _KINDS = {
     "environment": ("environment",),
     "deploy": ("deploy",),
     "run": ("run",),
+    "job": ("job",),
+    "cron": ("cron",),
     "token": ("token",),
 }
 
@@ -23,4 +25,4 @@ def check_id(what: str, text: str) -> str:
 
 
 def _example(what: str) -> str:
-    return {"service": "srv-…", "environment": "evm-…", "deploy": "dep-…", "run": "run-…", "token": "tok-…"}[what]
+    return f"{PREFIXES[_KINDS[what][0]]}-…"

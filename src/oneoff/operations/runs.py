@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from oneoff.core.command import Command, Entrypoint
+from oneoff.core.groups import make_group
 from oneoff.core.instance_types import check_fits, choose_instance_type
 from oneoff.core.limits import check_time_limit
 from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.plan import PLANS
 from oneoff.core.queue import in_order
-from oneoff.core.run import Reason, Run, RunStatus, Trigger
+from oneoff.core.run import NOTHING_YET, Reason, Run, RunStatus, Trigger
 from oneoff.core.service import parse_path
 from oneoff.core.variables import check_variables
+from oneoff.engine.admission import fetch_queue
 from oneoff.engine.spec import variables_place
 from oneoff.errors import NoLiveImage, NotFound
 from oneoff.operations.context import Context
@@ -23,7 +26,7 @@ from oneoff.operations.ids import check_id
 from oneoff.operations.launches import get_materials
 from oneoff.operations.room import check_room
 from oneoff.operations.variables import VariableChange, Variables, apply_change
-from oneoff.store import idempotency, runs, services
+from oneoff.store import concurrency, idempotency, runs, services
 from oneoff.store.dialect import Connection
 from oneoff.store.idempotency import Idempotency
 from oneoff.store.runs import End, RunFilter
@@ -31,6 +34,16 @@ from oneoff.store.services import Launch
 
 # A place in the queue is told among so many runs of each service; one behind them has none.
 _MOST_PLACES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedImage:
+    """An image that is not the live one: of a deploy that is not live yet, or of the run that is run again."""
+
+    deploy_id: str | None
+    image: str
+    image_ref: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,29 @@ class RunRequest:
     instance_type: str | None = None
     timeout_seconds: int | None = None
     entrypoint: Entrypoint | None = None
+    image: PinnedImage | None = None  # None = the live one
+    retries: str | None = None  # JSON of core.retry.RetryPolicy
+    concurrency_group: str | None = None
+    not_before: datetime | None = None
+    must_end_at: datetime | None = None
+    warn_seconds: int | None = None
+    builtins: Mapping[str, str] = field(default_factory=dict)  # what Oneoff tells the run beside what its row says
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Why a run exists, who asked, and what it belongs to."""
+
+    actor: str
+    trigger: Trigger
+    job_id: str | None = None
+    cron_id: str | None = None
+    scheduled_for: datetime | None = None
+    batch_id: str | None = None
+    batch_index: int | None = None
+    attempt: int = 1
+    retry_of: str | None = None
+    rerun_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +87,14 @@ class RunView:
     run: Run
     queue_position: int | None = None
     waiting_for: str | None = None
+    retried_by: str | None = None
 
 
 async def accept_run(
     context: Context,
     service_id: str,
     request: RunRequest,
-    actor: str,
-    trigger: Trigger,
+    origin: Origin,
     idempotent: Idempotency | None = None,
 ) -> Run:
     """The run, queued and durable; the engine knows. The same `idempotent` request gives the same run again.
@@ -66,22 +102,44 @@ async def accept_run(
     Raises NotFound, NoLiveImage, InvalidInput, DiskFull, IdempotencyKeyReused.
     """
     check_id("service", service_id)
+    return await accept(context, lambda c: insert_run(context, c, service_id, request, origin), idempotent)
+
+
+async def accept(context: Context, insert: Callable[[Connection], Run], idempotent: Idempotency | None) -> Run:
+    """As `accept_run`, of the run that `insert` puts into the queue."""
     check_room(context.settings, context.clock)
-    run_id, now = context.new_id("run"), context.clock.now()
 
     def work(connection: Connection) -> Run:
         if (earlier := idempotency.find_resource(connection, idempotent)) is not None:
             return runs.get_run(connection, earlier)
-        materials = get_materials(context, connection, service_id)
-        box = _seal_variables(context, materials.variables, request, run_id)
-        run = _make(context, materials.launch, request, run_id, (actor, trigger))
-        runs.save_new(connection, run, box)
-        idempotency.save_resource(connection, idempotent, run_id, now)
+        run = insert(connection)
+        idempotency.save_resource(connection, idempotent, run.id, run.created_at)
         return run
 
     run = await context.database.run(work)
     context.signals.run_accepted()
     return run
+
+
+def insert_run(context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin) -> Run:
+    """Inside the caller's transaction, with what else must be true with it: a tick, a batch item, a retry. The caller
+    calls `signals.run_accepted` after its commit."""
+    run, box = make_run(context, connection, service_id, request, origin)
+    runs.save_new(connection, run, box)
+    return run
+
+
+def make_run(
+    context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin
+) -> tuple[Run, bytes]:
+    """As `insert_run`, but the caller saves it: the run and its sealed variables."""
+    run_id = context.new_id("run")
+    materials = get_materials(context, connection, service_id)
+    box = _seal_variables(context, materials.variables, request, run_id)
+    if request.concurrency_group is not None:
+        group = make_group(request.concurrency_group)
+        concurrency.save_if_absent(connection, materials.launch.workspace_id, group)
+    return _make(context, materials.launch, request, run_id, origin), box
 
 
 async def get_run(context: Context, run_id: str) -> Run:
@@ -97,7 +155,8 @@ async def view_run(context: Context, run_id: str) -> RunView:
     def work(connection: Connection) -> RunView:
         run = runs.get_run(connection, run_id)
         if run.status is not RunStatus.QUEUED:
-            return RunView(run)
+            is_retried = run.retries is not None and run.status.is_final
+            return RunView(run, retried_by=runs.find_retry(connection, run) if is_retried else None)
         return _view_queued(context, connection, run)
 
     return await context.database.read(work)
@@ -137,10 +196,16 @@ async def cancel_run(context: Context, run_id: str, actor: str) -> Run:
 
 
 def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
+    now = context.clock.now()
+    if run.not_before is not None and run.not_before > now:
+        return RunView(run, None, f"the back-off until {run.not_before:%Y-%m-%d %H:%M:%S} UTC")
     node, slots = context.facts.node, context.settings.slots
     going = runs.count_on_node(connection, node)
-    waiting = runs.fetch_waiting(connection, _MOST_PLACES)
-    ordered = [each.run_id for each in in_order(waiting, going, context.clock.now())]
+    queue = fetch_queue(connection, run.workspace_id, _MOST_PLACES, now)
+    admission = queue.admit(in_order(queue.waiting, going, now))
+    if run.id in admission.blocked:
+        return RunView(run, None, run.waiting_for or admission.blocked[run.id])
+    ordered = [each.run_id for each in admission.free]
     position = ordered.index(run.id) + 1 if run.id in ordered else None
     taken = sum(going.values())
     waits = taken + (position or 1) > slots
@@ -153,14 +218,15 @@ def _seal_variables(context: Context, found: Variables, request: RunRequest, run
     values = {name: each.value for name, each in merged.items()}
     check_variables(values)
     secret = [name for name, each in merged.items() if each.secret]
-    plain = json.dumps({"variables": values, "secret": secret}).encode()
-    return context.sealer.seal(plain, variables_place(run_id))
+    sealed: dict[str, Any] = {"variables": values, "secret": secret}
+    if request.builtins:
+        sealed["builtins"] = dict(request.builtins)
+    return context.sealer.seal(json.dumps(sealed).encode(), variables_place(run_id))
 
 
-def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, whose: tuple[str, Trigger]) -> Run:
+def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, origin: Origin) -> Run:
     """The row of an accepted run. Raises NoLiveImage and what is wrong with its limits."""
-    if launch.deploy_id is None or launch.image is None or launch.image_ref is None or launch.digest is None:
-        raise NoLiveImage(launch.path)
+    image = request.image or _live_image(launch)
     plan = PLANS[launch.plan]
     most = plan.longest_run_seconds
     chosen = choose_instance_type(request.instance_type or launch.instance_type, launch.type)
@@ -171,31 +237,25 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, wh
         workspace_id=launch.workspace_id,
         service_id=launch.service_id,
         service=launch.path,
-        deploy_id=launch.deploy_id,
-        actor=whose[0],
-        trigger=whose[1],
+        **asdict(origin),
+        **asdict(image),
         command=request.command.argv,
         shell=request.command.shell,
         entrypoint=launch.entrypoint if request.entrypoint is None else request.entrypoint,
-        image=launch.image,
-        image_ref=launch.image_ref,
-        digest=launch.digest,
         instance_type=chosen.id,
         timeout_seconds=check_time_limit(timeout, most, f"the {plan.name} plan"),
         grace_seconds=context.settings.grace_seconds,
+        retries=request.retries,
+        concurrency_group=request.concurrency_group,
+        not_before=request.not_before,
+        must_end_at=request.must_end_at,
+        warn_seconds=request.warn_seconds,
         created_at=context.clock.now(),
-        **_NEW,
+        **NOTHING_YET,
     )
 
 
-# Every field of a run that nobody has asked anything of yet.
-_NEW: Mapping[str, Any] = {
-    **dict.fromkeys(("job_id", "cron_id", "batch_id", "retry_of", "rerun_of", "reason", "message")),
-    **dict.fromkeys(("exit_code", "signal", "node", "driver", "container_name", "engine_id", "lease")),
-    **dict.fromkeys(("stop_kind", "stop_at", "stop_actor", "waiting_for")),
-    **dict.fromkeys(("starting_at", "started_at", "finished_at", "seen_at")),
-    **dict.fromkeys(("stdout_bytes", "stderr_bytes", "missing_bytes"), 0),
-    "attempt": 1,
-    "status": RunStatus.QUEUED,
-    "oom_seen": False,
-}
+def _live_image(launch: Launch) -> PinnedImage:
+    if launch.deploy_id is None or launch.image is None or launch.image_ref is None or launch.digest is None:
+        raise NoLiveImage(launch.path)
+    return PinnedImage(launch.deploy_id, launch.image, launch.image_ref, launch.digest)

@@ -12,12 +12,14 @@ from oneoff.core.image import ImageRef, parse_image_ref
 from oneoff.core.instance_types import check_fits, choose_instance_type, default_for
 from oneoff.core.service import DEFAULT_NAME, ServicePath, ServiceType, check_capabilities, parse_path
 from oneoff.drivers.driver import PreparedImage, RegistryCredentials
-from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy
+from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy, ServiceHasJobs
 from oneoff.operations import deploys
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
+from oneoff.operations.pauses import settle_within
 from oneoff.store import deploys as deploy_rows
-from oneoff.store import environments, idempotency, runs, services
+from oneoff.store import environments, idempotency, jobs, runs, services
+from oneoff.store.crons import CronFilter
 from oneoff.store.deploys import Deploy, DeployStatus
 from oneoff.store.dialect import Connection
 from oneoff.store.environments import Place
@@ -108,19 +110,22 @@ async def change_service(context: Context, service_id: str, given: Mapping[str, 
 
 
 async def set_suspended(context: Context, service_id: str, suspended: bool) -> Service:
-    """Going runs are not interrupted. Raises NotFound."""
+    """Going runs are not interrupted; crons do not fire while it lasts. Raises NotFound."""
     check_id("service", service_id)
 
     def work(connection: Connection) -> Service:
-        services.get_service(connection, service_id)
-        services.save_changes(connection, service_id, {"suspended": suspended})
+        if services.get_service(connection, service_id).suspended is not suspended:
+            settle_within(context, connection, CronFilter(service_id=service_id), suspended)
+            services.save_changes(connection, service_id, {"suspended": suspended})
         return services.get_service(connection, service_id)
 
-    return await context.database.run(work)
+    service = await context.database.run(work)
+    context.signals.crons_changed()
+    return service
 
 
-async def delete_service(context: Context, service_id: str) -> None:
-    """With its deploys and variables; its runs stay in the history. Raises NotFound, ServiceBusy."""
+async def delete_service(context: Context, service_id: str, *, with_jobs: bool = False) -> None:
+    """With its deploys and variables; its runs stay in the history. Raises NotFound, ServiceBusy, ServiceHasJobs."""
     check_id("service", service_id)
 
     def work(connection: Connection) -> None:
@@ -128,6 +133,9 @@ async def delete_service(context: Context, service_id: str) -> None:
         service = services.get_service(connection, service_id)
         if going := runs.count_going(connection, service_id):
             raise ServiceBusy(service.path, going)
+        if (count := jobs.count_of_service(connection, service_id)) and not with_jobs:
+            raise ServiceHasJobs(service.path, count)
+        jobs.delete_of_service(connection, service_id)
         services.delete_with_deploys(connection, service_id)
         environments.delete_if_empty(connection, service.environment_id)
 

@@ -18,11 +18,12 @@ from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.queue import Waiting
 from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
+from oneoff.store.held_back import HELD_BACK
 from oneoff.store.tables import runs, services
 
 _NAMES = tuple(field.name for field in fields(Run))
 _COLUMNS = [runs.c[name] for name in _NAMES]
-_TIMES = frozenset(f.name for f in fields(Run) if f.name.endswith("_at"))
+_TIMES = frozenset({f.name for f in fields(Run) if f.name.endswith("_at")} | {"scheduled_for", "not_before"})
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
 # What every run passes is built once: building such a statement costs more than executing it.
@@ -33,7 +34,7 @@ _INSERT = insert(runs)
 _START_NAMES = ("status", "node", "driver", "container_name", "lease", "starting_at")
 _START = (
     update(runs)
-    .where(_ID, runs.c.status == bindparam("old_status"))
+    .where(_ID, runs.c.status == bindparam("old_status"), ~HELD_BACK)
     .values({name: bindparam(name) for name in _START_NAMES} | {"waiting_for": None})
 )
 _IN_START = (*_LEASED.clauses, runs.c.status == RunStatus.STARTING.value)
@@ -95,6 +96,12 @@ def get_run(connection: Connection, run_id: str) -> Run:
     if (run := find_run(connection, run_id)) is None:
         raise NotFound("run", run_id, "`oneoff runs list` shows the newest ones")
     return run
+
+
+def save_all_new(connection: Connection, made: Sequence[tuple[Run, bytes]]) -> None:
+    """Runs with their sealed variables, in one statement."""
+    if made:
+        connection.execute(_INSERT, [{**_to_row(run), "variables_sealed": box} for run, box in made])
 
 
 def fetch_sealed_variables(connection: Connection, run_id: str) -> bytes:
@@ -166,19 +173,34 @@ def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str
 
 
 _ORDER = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)
-_PLACE = func.row_number().over(partition_by=runs.c.service_id, order_by=_ORDER).label("place")
+_PLACE = (
+    func.row_number().over(partition_by=(runs.c.service_id, runs.c.concurrency_group), order_by=_ORDER).label("place")
+)
 _QUEUED = (
-    select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, _PLACE)
-    .where(runs.c.status == RunStatus.QUEUED.value)
+    select(runs.c.id, runs.c.service_id, runs.c.trigger, runs.c.created_at, runs.c.concurrency_group, _PLACE)
+    .where(runs.c.status == RunStatus.QUEUED.value, ~HELD_BACK)
+    .where(or_(runs.c.not_before.is_(None), runs.c.not_before <= bindparam("now")))
     .subquery()
 )
 _WAITING = select(_QUEUED).where(_QUEUED.c.place <= bindparam("per_service"))
 
 
-def fetch_waiting(connection: Connection, per_service: int) -> list[Waiting]:
-    """Queued runs, at most `per_service` of each service: enough to fill every slot fairly, however long the queue."""
-    rows = connection.execute(_WAITING, {"per_service": per_service})
-    return [Waiting(row.id, row.service_id, Trigger(row.trigger), from_us(row.created_at)) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Queued runs, and of each that is in a concurrency group that group's name."""
+
+    waiting: list[Waiting]
+    groups: Mapping[str, str]
+
+
+def fetch_waiting(connection: Connection, per_service: int, now: datetime) -> Line:
+    """Queued runs that may begin by now, at most `per_service` of each service and group: enough to fill every slot
+    fairly, however long the queue, and whatever group is full."""
+    rows = connection.execute(_WAITING, {"per_service": per_service, "now": to_us(now)}).all()
+    return Line(
+        [Waiting(row.id, row.service_id, Trigger(row.trigger), from_us(row.created_at)) for row in rows],
+        {row.id: row.concurrency_group for row in rows if row.concurrency_group is not None},
+    )
 
 
 def count_on_node(connection: Connection, node: str) -> dict[str, int]:
@@ -216,6 +238,12 @@ def fetch_statuses(connection: Connection, run_ids: Sequence[str]) -> dict[str, 
 def fetch_needed_digests(connection: Connection) -> set[str]:
     """Digests of images that a going run needs."""
     return set(connection.execute(select(runs.c.digest).where(runs.c.status.in_(_GOING)).distinct()).scalars())
+
+
+def find_retry(connection: Connection, run: Run) -> str | None:
+    """The id of the attempt after `run`. It is younger, and of the same service."""
+    younger = and_(runs.c.service_id == run.service_id, runs.c.id > run.id, runs.c.retry_of == run.id)
+    return connection.execute(select(runs.c.id).where(younger).limit(1)).scalar()
 
 
 def save_waiting_for(connection: Connection, run_id: str, what: str | None) -> None:
@@ -290,6 +318,21 @@ def request_stop(connection: Connection, run_id: str, kind: StopKind, actor: str
     guard = and_(runs.c.id == run_id, runs.c.status.in_(_ON_NODE), runs.c.stop_kind.is_(None))
     values = {"stop_kind": kind.value, "stop_actor": actor, "stop_at": to_us(at)}
     return connection.execute(update(runs).where(guard).values(values)).rowcount == 1
+
+
+def extend_if_going(connection: Connection, run_id: str, timeout_seconds: int) -> bool:
+    """A new time limit, and a new warning before it, unless somebody asked for the run's end already."""
+    guard = and_(runs.c.id == run_id, runs.c.status.in_(_GOING), runs.c.stop_kind.is_(None))
+    return (
+        connection.execute(update(runs).where(guard).values(timeout_seconds=timeout_seconds, warned_at=None)).rowcount
+        == 1
+    )
+
+
+def warn_if_leased(connection: Connection, run_id: str, lease: str, at: datetime) -> bool:
+    """Its time limit is near; False when that was said already."""
+    guard = and_(runs.c.id == run_id, runs.c.lease == lease, runs.c.status.in_(_ON_NODE), runs.c.warned_at.is_(None))
+    return connection.execute(update(runs).where(guard).values(warned_at=to_us(at))).rowcount == 1
 
 
 def save_seen(connection: Connection, run_ids: Sequence[str], at: datetime) -> None:

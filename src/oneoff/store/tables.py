@@ -30,6 +30,8 @@ metadata = MetaData(
     }
 )
 
+_GOING = "finished_at IS NULL"
+
 
 def _id() -> Column[str]:
     return Column("id", String(32), primary_key=True)
@@ -52,6 +54,7 @@ workspaces = Table(
     _id(),
     Column("name", String(63), nullable=False),
     Column("plan", String(20), nullable=False),
+    Column("crons_paused", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -71,6 +74,7 @@ environments = Table(
     _id(),
     _owner("project_id", "projects"),
     Column("name", String(63), nullable=False),
+    Column("crons_paused", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("project_id", "name"),
 )
@@ -158,6 +162,14 @@ runs = Table(
     Column("timeout_seconds", Integer, nullable=False),
     Column("grace_seconds", Integer, nullable=False),
     Column("variables_sealed", LargeBinary, nullable=False),
+    Column("scheduled_for", BigInteger),  # the due instant of its tick
+    Column("batch_index", Integer),
+    Column("retries", Text),  # JSON of core.retry.RetryPolicy, as it was when the first attempt was accepted
+    Column("concurrency_group", String(63)),
+    Column("not_before", BigInteger),  # a retry that waits for its back-off
+    Column("must_end_at", BigInteger),
+    Column("warn_seconds", Integer),  # so long before its time limit a warning event is recorded
+    Column("warned_at", BigInteger),
     # Where it runs. Written before the engine is called, so that it is found again after a crash.
     Column("node", String(64)),
     Column("driver", String(20)),
@@ -180,6 +192,11 @@ runs = Table(
     Index("ix_runs_service", "service_id", "id"),
     Index("ix_runs_status", "status", "id"),
     Index("ix_runs_trigger", "trigger", "id"),
+    Index("ix_runs_job", "job_id", "id"),
+    Index("ix_runs_cron", "cron_id", "id"),
+    Index("ix_runs_batch", "batch_id", "id"),
+    # What overlap policies ask at each tick: the few runs of a job that have not ended.
+    Index("ix_runs_going_of_job", "job_id", sqlite_where=text(_GOING), postgresql_where=text(_GOING)),
     # So that a list of one service finds the few of a rare status among a million others.
     Index("ix_runs_service_status", "service_id", "status", "id"),
     Index("ix_runs_service_trigger", "service_id", "trigger", "id"),
@@ -220,4 +237,124 @@ nodes = Table(
     Column("memory_bytes", BigInteger, nullable=False),
     Column("slots", Integer, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    _owner("workspace_id", "workspaces"),
+    _owner("service_id", "services"),
+    Column("name", String(63), nullable=False),
+    Column("command", Text),  # JSON list, or NULL when `shell` is set
+    Column("shell", Text),
+    Column("entrypoint", Text),  # JSON; NULL = as the service has it
+    Column("variables_sealed", LargeBinary, nullable=False),
+    Column("instance_type", String(20)),
+    Column("timeout_seconds", Integer),
+    Column("retries", Text),  # JSON of core.retry.RetryPolicy
+    Column("retention", Text),  # JSON of core.retention.Retention; NULL = as the plan has it
+    Column("concurrency_group", String(63)),
+    Column("gate", String(20)),  # before_deploy, after_deploy
+    Column("must_end_by", String(40)),  # "08:00 Europe/Berlin"
+    Column("warn_seconds", Integer),
+    Column("managed_by", Text),  # the job file that made it
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("service_id", "name"),
+)
+
+concurrency_groups = Table(
+    "concurrency_groups",
+    metadata,
+    Column("workspace_id", String(32), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("most", Integer, nullable=False),
+)
+
+crons = Table(
+    "crons",
+    metadata,
+    _id(),
+    _owner("workspace_id", "workspaces"),
+    _owner("job_id", "jobs"),
+    Column("name", String(63), nullable=False),
+    Column("expression", String(200), nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("overlap", String(10), nullable=False),
+    Column("dst_policy", String(10), nullable=False),
+    Column("catch_up", String(10), nullable=False),
+    Column("catch_up_seconds", Integer, nullable=False),
+    Column("jitter_seconds", Integer, nullable=False),
+    Column("starts_at", BigInteger),
+    Column("ends_at", BigInteger),
+    Column("paused", Boolean, nullable=False),
+    Column("hold_during_deploy", Boolean, nullable=False),
+    Column("alert_after_ticks", Integer),  # no success for so many expected ticks raises an event
+    Column("alerted_at", BigInteger),
+    Column("managed_by", Text),
+    Column("cursor", BigInteger, nullable=False),  # every instant up to here is in the ledger
+    Column("next_due_at", BigInteger),  # the first instant behind the cursor, with its jitter; NULL = none
+    Column("version", Integer, nullable=False, server_default="1"),  # guards the cursor against a second scheduler
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("job_id", "name"),
+    Index("ix_crons_next_due", "next_due_at"),
+)
+
+# Every due instant of a cron and what became of it. A stretch is one row from `due_at` to `until`.
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("cron_id", String(32), primary_key=True),  # no foreign key: the ledger outlives its cron
+    Column("due_at", BigInteger, primary_key=True),
+    Column("outcome", String(20), nullable=False),
+    Column("run_id", String(32)),
+    Column("until", BigInteger),
+    Column("count", Integer, nullable=False, server_default="1"),
+    Column("message", Text),
+    Column("decided_at", BigInteger, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id(),
+    _owner("workspace_id", "workspaces"),
+    Column("service_id", String(32), nullable=False),
+    Column("job_id", String(32)),
+    Column("status", String(10), nullable=False),
+    Column("max_parallel", Integer, nullable=False),
+    Column("stop_on_failure", Boolean, nullable=False),
+    Column("item_count", Integer, nullable=False),
+    Column("request_sealed", LargeBinary, nullable=False),  # what all items share: the run request as JSON
+    Column("rerun_of", String(32)),
+    Column("actor", String(200), nullable=False),
+    Column("canceled_by", String(200)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Index("ix_batches_service", "service_id", "id"),
+    Index("ix_batches_status", "status", "id"),
+)
+
+batch_items = Table(
+    "batch_items",
+    metadata,
+    Column("batch_id", String(32), primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("item_sealed", LargeBinary, nullable=False),  # arguments and variables as JSON
+    Column("run_id", String(32)),  # NULL = not in the queue yet
+    Column("status", String(10), nullable=False),
+    Index("ix_batch_items_status", "batch_id", "status", "index"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    _owner("workspace_id", "workspaces"),
+    Column("kind", String(40), nullable=False),
+    Column("subject_id", String(32), nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_events_subject", "subject_id", "id"),
 )

@@ -222,6 +222,16 @@ async def test_a_run_past_its_deadline_is_ended_without_a_server(oci: Workbench)
     assert (ended.code, ended.stopped_by) == (143, "timeout")
 
 
+async def test_a_deadline_that_was_moved_is_the_one_that_counts(oci: Workbench) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=0.5)
+    handle = await oci.start("sleep", "60", deadline=deadline)
+    await oci.driver.extend(handle, deadline + timedelta(seconds=2))
+    ended = await asyncio.wait_for(oci.driver.wait(handle), 10)
+    assert (ended.code, ended.stopped_by) == (143, "timeout")
+    assert ended.finished_at > deadline + timedelta(seconds=2)
+    await oci.driver.extend(handle, deadline)
+
+
 async def test_a_container_outlives_server_and_zygote(oci: Workbench) -> None:
     handle = await oci.start("sh", "-c", "echo one; sleep 1; echo two; exit 5")
     os.kill(oci.driver._supervision.launcher.pid or 0, signal.SIGKILL)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 from oneoff.core.image import ImageRef
@@ -172,6 +173,9 @@ class DockerDriver:
 
     async def stop(self, handle: Handle, grace_seconds: float) -> None:
         await self._ending.stop(handle, grace_seconds)
+
+    async def extend(self, handle: Handle, deadline: datetime) -> None:
+        """The engine knows no deadlines."""
 
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
         created_at = 0.0

@@ -158,6 +158,9 @@ class OciDriver:
         if state_of(self._folder(handle), handle.engine_id) is ContainerState.UNKNOWN:
             await asyncio.to_thread(cgroup.kill, self._known(handle)["cgroups"])
 
+    async def extend(self, handle: Handle, deadline: datetime) -> None:
+        await self._supervision.extend(self._folder(handle), handle.engine_id, deadline.timestamp())
+
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
         folder = self._folder(handle)
         run = read_json(folder, RUN)

@@ -100,12 +100,11 @@ class Supervision:
 
     async def stop(self, folder: str, engine_id: str, grace_seconds: float) -> None:
         """Have it stop its container; nothing when there is no supervisor."""
-        # One that has only just begun does not listen yet.
-        with self.watcher.watching(folder) as news:
-            while not tell(folder, f"stop {grace_seconds}"):
-                if state_of(folder, engine_id) is not ContainerState.RUNNING:
-                    return
-                await wait_for_news(_LISTEN_SECONDS, news)
+        await self._tell(folder, engine_id, f"stop {grace_seconds}")
+
+    async def extend(self, folder: str, engine_id: str, deadline: float) -> None:
+        """Move its deadline, in seconds since 1970; nothing when there is no supervisor."""
+        await self._tell(folder, engine_id, f"deadline {deadline}")
 
     async def end(self, folder: str) -> None:
         """Have it kill its container and clean up; kill it when it does not."""
@@ -131,3 +130,11 @@ class Supervision:
             await self.launcher.launch(folder, engine_id)
         except OSError as problem:
             raise StartFailed("no supervisor can be started", str(problem)) from problem
+
+    async def _tell(self, folder: str, engine_id: str, line: str) -> None:
+        # One that has only just begun does not listen yet.
+        with self.watcher.watching(folder) as news:
+            while not tell(folder, line):
+                if state_of(folder, engine_id) is not ContainerState.RUNNING:
+                    return
+                await wait_for_news(_LISTEN_SECONDS, news)

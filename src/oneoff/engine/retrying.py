@@ -1,0 +1,50 @@
+"""Ends an attempt and puts the next one into the queue, in one transaction: nothing is lost or doubled by a crash.
+
+Called by whoever ends runs: ending, rescuer, dispatcher.
+"""
+
+from __future__ import annotations
+
+from oneoff.core.retry import next_attempt_at
+from oneoff.core.retry_text import from_text
+from oneoff.core.run import Run, Trigger
+from oneoff.engine.again import insert_again
+from oneoff.engine.context import Context
+from oneoff.store import runs
+from oneoff.store.dialect import Connection
+from oneoff.store.runs import End
+
+
+def end_if_leased(context: Context, connection: Connection, run: Run, lease: str | None, end: End) -> bool:
+    """As `store.runs.end_if_leased`, with the attempt that follows."""
+    applied = runs.end_if_leased(connection, run.id, lease, end)
+    if applied:
+        _retry(context, connection, run, end)
+    return applied
+
+
+def end_if_queued(context: Context, connection: Connection, run: Run, end: End) -> bool:
+    """As `store.runs.end_if_queued`, with the attempt that follows."""
+    applied = runs.end_if_queued(connection, run.id, end)
+    if applied:
+        _retry(context, connection, run, end)
+    return applied
+
+
+def _retry(context: Context, connection: Connection, run: Run, end: End) -> None:
+    if run.retries is None:
+        return
+    policy = from_text(run.retries)
+    begins = next_attempt_at(policy, run.attempt, end.outcome, end.finished_at, run.must_end_at)
+    # Somebody who asked for its end does not want another one, even if the command was faster.
+    if begins is None or runs.get_run(connection, run.id).stop_kind == "cancel":
+        return
+    insert_again(
+        context,
+        connection,
+        run,
+        trigger=Trigger.RETRY,
+        attempt=run.attempt + 1,
+        retry_of=run.id,
+        not_before=begins,
+    )

@@ -1,0 +1,123 @@
+"""The ledger of crons: what became of each due instant. Written by the scheduler, listed by the API, expired by the
+janitor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, exists, func, insert, select
+
+from oneoff.core.clock import from_us, to_us
+from oneoff.core.run import RunStatus
+from oneoff.core.ticks import TickOutcome
+from oneoff.store.tables import runs, ticks
+
+_INSERT = insert(ticks)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One due instant; with `until`, `count` of them from `due_at` to `until`."""
+
+    cron_id: str
+    due_at: datetime
+    outcome: TickOutcome
+    decided_at: datetime
+    run_id: str | None = None
+    until: datetime | None = None
+    count: int = 1
+    message: str | None = None
+
+
+def save_new(connection: Connection, rows: Sequence[Tick]) -> None:
+    """An instant that has a row already breaks the transaction: that would be a second firing."""
+    if rows:
+        connection.execute(_INSERT, [_to_row(each) for each in rows])
+
+
+def list_ticks(
+    connection: Connection, cron_id: str, outcome: TickOutcome | None, limit: int, before: datetime | None
+) -> list[Tick]:
+    """Newest first; `before` is the instant of the last tick of the page before."""
+    query = select(ticks).where(ticks.c.cron_id == cron_id).order_by(ticks.c.due_at.desc()).limit(limit)
+    if outcome is not None:
+        query = query.where(ticks.c.outcome == outcome.value)
+    if before is not None:
+        query = query.where(ticks.c.due_at < to_us(before))
+    return [
+        Tick(
+            row.cron_id,
+            from_us(row.due_at),
+            TickOutcome(row.outcome),
+            from_us(row.decided_at),
+            row.run_id,
+            None if row.until is None else from_us(row.until),
+            row._mapping["count"],
+            row.message,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def has_ticks(connection: Connection, cron_id: str) -> bool:
+    return bool(connection.execute(select(exists().where(ticks.c.cron_id == cron_id))).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    scheduled_for: datetime
+    finished_at: datetime
+
+
+def find_last_success(connection: Connection, cron_id: str) -> Success | None:
+    """Of the runs that the cron fired, retries included."""
+    query = (
+        select(runs.c.scheduled_for, runs.c.finished_at)
+        .where(runs.c.cron_id == cron_id, runs.c.status == RunStatus.SUCCEEDED.value, runs.c.scheduled_for.is_not(None))
+        .order_by(runs.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Success(from_us(row.scheduled_for), from_us(row.finished_at))
+
+
+def find_last_paused(connection: Connection, cron_id: str) -> datetime | None:
+    """The last instant that a pause or a suspended service kept from firing."""
+    held = (TickOutcome.PAUSED.value, TickOutcome.SUSPENDED.value)
+    query = (
+        select(func.coalesce(ticks.c.until, ticks.c.due_at))
+        .where(ticks.c.cron_id == cron_id, ticks.c.outcome.in_(held))
+        .order_by(ticks.c.due_at.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else from_us(found)
+
+
+def find_cron_after(connection: Connection, cron_id: str) -> str | None:
+    """Whose ledger comes next in the order of ids; that of a deleted cron too. Begins with ""."""
+    return connection.execute(select(func.min(ticks.c.cron_id)).where(ticks.c.cron_id > cron_id)).scalar()
+
+
+def forget_old(connection: Connection, cron_id: str, kept: int, before: datetime) -> int:
+    """All but the newest `kept` rows, and what was due before that time. Returns how many went."""
+    own = ticks.c.cron_id == cron_id
+    query = select(ticks.c.due_at).where(own).order_by(ticks.c.due_at.desc()).offset(kept).limit(1)
+    last_too_many = connection.execute(query).scalar()
+    edge = max(to_us(before) - 1, -1 if last_too_many is None else last_too_many)
+    return connection.execute(delete(ticks).where(own, ticks.c.due_at <= edge)).rowcount
+
+
+def _to_row(tick: Tick) -> dict[str, object]:
+    return {
+        "cron_id": tick.cron_id,
+        "due_at": to_us(tick.due_at),
+        "outcome": tick.outcome.value,
+        "run_id": tick.run_id,
+        "until": None if tick.until is None else to_us(tick.until),
+        "count": tick.count,
+        "message": tick.message,
+        "decided_at": to_us(tick.decided_at),
+    }

@@ -1,0 +1,71 @@
+"""A whole server in a thread, on SQLite and the fake driver: real HTTP, real engine, no container runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import uvicorn
+
+from oneoff.api.app import create_app
+from oneoff.engine.dispatcher import Dispatcher
+from oneoff.engine.executor import Executor
+from oneoff.engine.loop import keep_ticking
+from tests.operations.home import Home, open_home
+
+
+class LiveServer:
+    """`home` belongs to the server's thread; its engine may be scripted from any."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._http: uvicorn.Server | None = None
+        self._ready = threading.Event()
+        self.home: Home
+
+    def serve(self) -> None:
+        """Until `stop`; the work of a thread."""
+        asyncio.run(self._serve())
+
+    def wait_until_ready(self) -> None:
+        assert self._ready.wait(30)
+
+    def stop(self) -> None:
+        assert self._http is not None
+        self._http.should_exit = True
+
+    async def _serve(self) -> None:
+        self.home = await open_home(self._folder)
+        context = self.home.context
+        dispatcher = Dispatcher(context, Executor(context))
+        ticking = asyncio.create_task(keep_ticking(dispatcher, context.clock))
+        config = uvicorn.Config(create_app(context), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        self._http = uvicorn.Server(config)
+        self._http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._ready.set()
+        await self._http.serve(sockets=[self._listener])
+        context.signals.server_stopping()
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
+        await dispatcher.close()
+        self.home.close()
+
+
+@contextmanager
+def live_server(folder: Path) -> Iterator[LiveServer]:
+    server = LiveServer(folder)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
+        thread.join()

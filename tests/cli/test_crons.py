@@ -1,0 +1,86 @@
+"""`oneoff cron …` against a whole server on the fake driver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.live import LiveServer, live_server
+from tests.operations.home import IMAGE
+
+PATH = "shop/production"
+JOB = f"{PATH}:backup"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server(tmp_path_factory.mktemp("live")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def oneoff(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    cli = Cli(tmp_path_factory.mktemp("home"), ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
+    assert cli.run("service", "create", PATH, "--image", IMAGE).returncode == 0
+    assert cli.run("job", "create", JOB, "--", "backup").returncode == 0
+    assert cli.run("cron", "create", JOB, "--schedule", "0 4 * * *", "--name", "first").returncode == 0
+    return cli
+
+
+def test_a_cron_is_made_shown_paused_and_deleted(oneoff: Cli) -> None:
+    words = ("--schedule", "30 2 * * MON-FRI", "--zone", "Europe/Berlin", "--overlap", "queue", "--jitter", "1m")
+    made = oneoff.run("cron", "create", JOB, *words)
+    assert made.returncode == 0, made.stderr
+    assert b"shop/production/web:backup:schedule made: At 02:30, Monday to Friday, Europe/Berlin" in made.stdout
+    assert b"next: " in made.stdout
+    name = f"{JOB}:schedule"
+    shown = oneoff.run("cron", "show", name).stdout.decode()
+    assert "At 02:30, Monday to Friday" in shown
+    assert shown.count(" UTC") >= 5
+    changed = json.loads(oneoff.run("cron", "update", name, "--overlap", "allow", "--json").stdout)
+    assert (changed["overlap"], changed["jitter_seconds"]) == ("allow", 60)
+    assert b"paused" in oneoff.run("cron", "pause", name).stdout
+    assert b"paused" in oneoff.run("cron", "list", PATH).stdout
+    assert oneoff.run("cron", "resume", changed["id"]).returncode == 0
+    assert b"no ticks yet" in oneoff.run("cron", "ticks", changed["id"]).stderr
+    assert oneoff.run("cron", "delete", name, "--yes").returncode == 0
+    assert oneoff.run("cron", "show", changed["id"]).returncode == 1
+
+
+def test_pausing_all_of_an_environment_or_of_the_workspace_is_told_at_resume(oneoff: Cli) -> None:
+    assert oneoff.run("cron", "pause", "--environment", PATH).stdout == b"all crons of shop/production paused\n"
+    assert b"environment is still paused" in oneoff.run("cron", "resume", JOB).stderr
+    assert oneoff.run("cron", "pause", "--all").returncode == 0
+    for words in (["--environment", PATH], ["--all"]):
+        assert oneoff.run("cron", "resume", *words).returncode == 0
+    assert oneoff.run("cron", "resume", JOB).stderr == b""
+
+
+def test_a_preview_shows_a_sentence_and_both_clocks(oneoff: Cli) -> None:
+    done = oneoff.run("cron", "preview", "@hourly", "--zone", "Asia/Kolkata", "--count", "2")
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == "Every hour on the hour, Asia/Kolkata; clock changes: debian"
+    assert len(lines) == 3
+    assert all("Asia/Kolkata" in line and line.endswith(" UTC") for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["create", JOB, "--schedule", "* * * * * *"], 1, b"seconds"),
+        (["create", JOB, "--schedule", "@daily", "--zone", "berlin"], 1, b"Europe/Berlin"),
+        (["create", "nothing", "--schedule", "@daily"], 1, b"there is no job 'nothing'"),
+        (["create", JOB], 2, b"--schedule"),
+        (["show", f"{JOB}:nothing"], 1, b"there is no cron"),
+        (["update", JOB], 2, b"nothing to change"),
+        (["pause"], 2, b"say which"),
+        (["pause", "--environment", "shop/nowhere"], 1, b"there is no environment"),
+    ],
+)
+def test_a_refusal_says_what_to_do(oneoff: Cli, words: list[str], code: int, says: bytes) -> None:
+    done = oneoff.run("cron", *words)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert says in done.stderr
