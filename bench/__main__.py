@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -32,6 +33,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few samples, and docs/benchmarks.md stays as it is")
     parser.add_argument("--samples", type=int, help=f"{_SAMPLES} by default")
     given = parser.parse_args()
+    # Ended from outside, it still ends its servers and removes its mounts.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if unknown := set(given.names) - BENCHMARKS.keys():
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     samples = given.samples or (_QUICK_SAMPLES if given.quick else _SAMPLES)
