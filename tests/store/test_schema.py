@@ -37,7 +37,7 @@ def look(connection: Connection) -> dict[str, Any]:
             "primary key": inspector.get_pk_constraint(name),
             "unique": sorted(map(str, inspector.get_unique_constraints(name))),
             "foreign keys": sorted(map(str, inspector.get_foreign_keys(name))),
-            "indexes": sorted(map(str, inspector.get_indexes(name))),
+            "indexes": sorted(map(_words, inspector.get_indexes(name))),
         }
         for name in inspector.get_table_names()
     }
@@ -45,6 +45,12 @@ def look(connection: Connection) -> dict[str, Any]:
         connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
     )
     return found
+
+
+def _words(index: Any) -> str:
+    """With the text of its condition, not the address of the object that holds it."""
+    options = {name: str(value) for name, value in index.get("dialect_options", {}).items()}
+    return str({**index, "dialect_options": options})
 
 
 def drop(connection: Connection) -> None:
