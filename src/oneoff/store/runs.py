@@ -21,7 +21,8 @@ from oneoff.errors import NotFound
 from oneoff.store.held_back import HELD_BACK
 from oneoff.store.tables import runs, services
 
-_COLUMNS = [runs.c[field.name] for field in fields(Run)]
+_NAMES = [field.name for field in fields(Run)]
+_COLUMNS = [runs.c[name] for name in _NAMES]
 _TIMES = frozenset({f.name for f in fields(Run) if f.name.endswith("_at")} | {"scheduled_for", "not_before"})
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
@@ -347,7 +348,7 @@ def _to_run(row: Row[Any]) -> Run:
 
 
 def _to_row(run: Run) -> Mapping[str, Any]:
-    values: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run)}
+    values: dict[str, Any] = {name: getattr(run, name) for name in _NAMES}
     for name in _TIMES:
         if values[name] is not None:
             values[name] = to_us(values[name])
