@@ -34,7 +34,7 @@ from oneoff.engine.rescuer import Rescuer
 from oneoff.engine.scheduler import Scheduler
 from oneoff.engine.signals import Signals
 from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
-from oneoff.operations.crons import make_cron_run
+from oneoff.operations.crons import CronRuns
 from oneoff.operations.deploys import cancel_unfinished_deploys
 from oneoff.operations.installation import Installation, set_up
 from oneoff.presence import lock, notify_systemd, release, remove_note, runtime_dir, write_note
@@ -83,7 +83,7 @@ class _Server:
             stack.push_async_callback(dispatcher.close)
             rescuer = Rescuer(context, dispatcher)
             await rescuer.tick()  # what was going before comes before what is new
-            scheduler = Scheduler(context, partial(make_cron_run, context))
+            scheduler = Scheduler(context, partial(CronRuns, context))
             for agent in (dispatcher, scheduler, rescuer, Heart(context, dispatcher), Janitor(context, dispatcher)):
                 task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
                 stack.push_async_callback(_end, task)

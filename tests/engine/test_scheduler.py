@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from oneoff.engine.janitor import Janitor
 from oneoff.engine.scheduler import Scheduler
 from oneoff.errors import DiskFull, NotFound
 from oneoff.operations import crons, services
-from oneoff.operations.crons import Cron, NewCron, make_cron_run
+from oneoff.operations.crons import Cron, CronRuns, NewCron
 from oneoff.operations.jobs import NewJob, Overrides, create_job, run_job
 from oneoff.operations.runs import Origin
 from oneoff.store import events, going, runs, tables, ticks
@@ -41,7 +42,7 @@ class Town:
         self.scheduler = self.new_scheduler()
 
     def new_scheduler(self) -> Scheduler:
-        return Scheduler(self.context, lambda c, cron, due: make_cron_run(self.context, c, cron, due))
+        return Scheduler(self.context, partial(CronRuns, self.context))
 
     async def open(self) -> Town:
         self.service = await self.home.add_service()
@@ -262,10 +263,11 @@ async def test_without_a_live_image_and_when_refused_the_ledger_says_why(town: T
     again = tables.services.update().values(live_deploy_id=deploy_id)
     await town.context.database.run(lambda c: c.execute(again) and None)
 
-    def refuse(*_: object) -> Any:
-        raise DiskFull("/data", "1 MB", "1 GB")
+    class Refusing(CronRuns):
+        def make(self, cron: Cron, due: datetime) -> Any:
+            raise DiskFull("/data", "1 MB", "1 GB")
 
-    town.scheduler = Scheduler(town.context, refuse)
+    town.scheduler = Scheduler(town.context, partial(Refusing, town.context))
     await town.turn(minutes=5)
     town.scheduler = town.new_scheduler()
     await town.turn(minutes=5)

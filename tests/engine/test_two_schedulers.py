@@ -6,15 +6,15 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from oneoff.core.run import Run
 from oneoff.engine.scheduler import Scheduler
 from oneoff.operations import crons
-from oneoff.operations.crons import Cron, make_cron_run
+from oneoff.operations.crons import Cron, CronRuns
 from oneoff.store import runs
 from oneoff.store.runs import RunFilter
 from tests.engine.test_scheduler import Town
@@ -76,13 +76,14 @@ async def test_one_that_stands_still_for_a_minute_fires_nothing_again_when_it_go
     made = [await first.add_cron("* * * * *", overlap="allow", name=f"n-{number}") for number in range(3)]
     is_inside, may_go_on = threading.Event(), threading.Event()
 
-    def standing_still(connection: Any, cron: Cron, due: datetime) -> tuple[Run, bytes]:
-        is_inside.set()
-        assert may_go_on.wait(60)
-        return make_cron_run(first.context, connection, cron, due)
+    class StandingStill(CronRuns):
+        def make(self, cron: Cron, due: datetime) -> tuple[Run, bytes]:
+            is_inside.set()
+            assert may_go_on.wait(60)
+            return super().make(cron, due)
 
     first.clock.time += timedelta(minutes=1)
-    stopped = asyncio.create_task(Scheduler(first.context, standing_still).tick())
+    stopped = asyncio.create_task(Scheduler(first.context, partial(StandingStill, first.context)).tick())
     await asyncio.to_thread(is_inside.wait, 30)
     late = await second.add_cron("* * * * *", overlap="allow", name="made-meanwhile")
     for _ in range(4):

@@ -69,11 +69,11 @@ def choose_instance_type(
     asked: str, service_type: ServiceType, catalogue: Sequence[InstanceType] = CATALOGUE
 ) -> InstanceType:
     """The type `asked` for. Raises UnknownInstanceType, with those that would do, also for the wrong class."""
-    allowed = [each for each in catalogue if each.klass is class_of(service_type)]
-    for each in allowed:
-        if each.id == asked:
+    wanted = class_of(service_type)
+    for each in catalogue:
+        if each.id == asked and each.klass is wanted:
             return each
-    raise UnknownInstanceType(asked, [each.id for each in allowed])
+    raise UnknownInstanceType(asked, [each.id for each in catalogue if each.klass is wanted])
 
 
 def check_fits(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from oneoff.errors import AlreadyExists, InvalidCron, InvalidName, InvalidSchedu
 from oneoff.operations import jobs
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
+from oneoff.operations.launches import Materials, get_materials
 from oneoff.operations.room import check_room
 from oneoff.operations.runs import Origin, make_run
 from oneoff.store import crons, idempotency, ticks
@@ -194,14 +195,27 @@ def preview_cron(context: Context, cron: Cron, count: int) -> list[Previewed]:
     return [each for each in coming if cron.ends_at is None or each.moment is None or each.moment < cron.ends_at]
 
 
-def make_cron_run(context: Context, connection: Connection, cron: Cron, due: datetime) -> tuple[Run, bytes]:
-    """What the scheduler saves with a tick: a run of the cron's job. Raises what `accept_run` raises."""
-    check_room(context.settings, context.clock)
-    job = job_rows.get_job(connection, cron.job_id)
-    request = jobs.to_request(context, job)
-    told = {**request.builtins, "ONEOFF_SCHEDULED_FOR": due.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    origin = Origin(f"cron {cron.name}", Trigger.CRON, job_id=job.id, cron_id=cron.id, scheduled_for=due)
-    return make_run(context, connection, job.service_id, replace(request, builtins=told), origin)
+class CronRuns:
+    """What the scheduler saves with its ticks: runs of the crons' jobs. For one transaction, in which it reads jobs and
+    services once."""
+
+    def __init__(self, context: Context, connection: Connection, due: Sequence[Cron]) -> None:
+        self._context = context
+        self._connection = connection
+        self._jobs = job_rows.fetch_jobs(connection, {cron.job_id for cron in due})
+        self._materials: dict[str, Materials] = {}
+
+    def make(self, cron: Cron, due: datetime) -> tuple[Run, bytes]:
+        """Raises what `accept_run` raises."""
+        context = self._context
+        check_room(context.settings, context.clock)
+        job = self._jobs[cron.job_id]
+        if (materials := self._materials.get(job.service_id)) is None:
+            materials = self._materials[job.service_id] = get_materials(context, self._connection, job.service_id)
+        request = jobs.to_request(context, job)
+        told = {**request.builtins, "ONEOFF_SCHEDULED_FOR": f"{due:%Y-%m-%dT%H:%M:%SZ}"}
+        origin = Origin(f"cron {cron.name}", Trigger.CRON, job_id=job.id, cron_id=cron.id, scheduled_for=due)
+        return make_run(context, self._connection, materials, replace(request, builtins=told), origin)
 
 
 def check_cron_name(name: str) -> str:

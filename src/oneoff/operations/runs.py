@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from oneoff.engine.spec import variables_place
 from oneoff.errors import NoLiveImage, NotFound
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
-from oneoff.operations.launches import get_materials
+from oneoff.operations.launches import Materials, get_materials
 from oneoff.operations.room import check_room
 from oneoff.operations.variables import VariableChange, Variables, apply_change
 from oneoff.store import concurrency, idempotency, runs, services
@@ -80,6 +80,10 @@ class Origin:
     rerun_of: str | None = None
 
 
+_OF_ORIGIN = [each.name for each in fields(Origin)]
+_OF_IMAGE = [each.name for each in fields(PinnedImage)]
+
+
 @dataclass(frozen=True, slots=True)
 class RunView:
     """A run with what is only known in sight of the others: its place in the queue, and what it waits for."""
@@ -124,17 +128,17 @@ async def accept(context: Context, insert: Callable[[Connection], Run], idempote
 def insert_run(context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin) -> Run:
     """Inside the caller's transaction, with what else must be true with it: a tick, a batch item, a retry. The caller
     calls `signals.run_accepted` after its commit."""
-    run, box = make_run(context, connection, service_id, request, origin)
+    run, box = make_run(context, connection, get_materials(context, connection, service_id), request, origin)
     runs.save_new(connection, run, box)
     return run
 
 
 def make_run(
-    context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin
+    context: Context, connection: Connection, materials: Materials, request: RunRequest, origin: Origin
 ) -> tuple[Run, bytes]:
-    """As `insert_run`, but the caller saves it: the run and its sealed variables."""
+    """As `insert_run`, but the caller saves it: the run and its sealed variables. The materials are of this
+    transaction."""
     run_id = context.new_id("run")
-    materials = get_materials(context, connection, service_id)
     box = _seal_variables(context, materials.variables, request, run_id)
     if request.concurrency_group is not None:
         group = make_group(request.concurrency_group)
@@ -237,8 +241,8 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, or
         workspace_id=launch.workspace_id,
         service_id=launch.service_id,
         service=launch.path,
-        **asdict(origin),
-        **asdict(image),
+        **{name: getattr(origin, name) for name in _OF_ORIGIN},
+        **{name: getattr(image, name) for name in _OF_IMAGE},
         command=request.command.argv,
         shell=request.command.shell,
         entrypoint=launch.entrypoint if request.entrypoint is None else request.entrypoint,

@@ -197,15 +197,16 @@ def find_next_due(connection: Connection) -> datetime | None:
 
 
 def fetch_deploy_times(
-    connection: Connection, since: Mapping[str, datetime]
+    connection: Connection, waiting: Sequence[Cron]
 ) -> dict[str, list[tuple[datetime, datetime | None]]]:
-    """By service: from when to when its deploys went; those that ended before `since[service]` are left out."""
-    if not since:
+    """By service: from when to when its deploys went that may have held one of these crons since its cursor."""
+    if not waiting:
         return {}
     found: dict[str, list[tuple[datetime, datetime | None]]] = {}
-    is_near = or_(deploys.c.finished_at.is_(None), deploys.c.finished_at > to_us(min(since.values())))
+    earliest = min(cron.cursor for cron in waiting)
+    is_near = or_(deploys.c.finished_at.is_(None), deploys.c.finished_at > to_us(earliest))
     query = select(deploys.c.service_id, deploys.c.created_at, deploys.c.finished_at).where(
-        deploys.c.service_id.in_(since), is_near
+        deploys.c.service_id.in_({cron.service_id for cron in waiting}), is_near
     )
     for service_id, begin, end in connection.execute(query):
         found.setdefault(service_id, []).append((from_us(begin), None if end is None else from_us(end)))
@@ -214,17 +215,19 @@ def fetch_deploy_times(
 
 def move_cursors_if_unchanged(connection: Connection, moves: Sequence[CursorMove]) -> bool:
     """False when one of them was changed since it was read: then nothing of this transaction may stand."""
-    moved = 0
-    for each in moves:
-        values = {
+    if not moves:
+        return True
+    values = [
+        {
             "cron_id": each.cron_id,
             "old": each.version,
             "to": to_us(each.cursor),
             "due": None if each.next_due_at is None else to_us(each.next_due_at),
             "alerted": None if each.alerted_at is None else to_us(each.alerted_at),
         }
-        moved += connection.execute(_MOVE, values).rowcount
-    return moved == len(moves)
+        for each in moves
+    ]
+    return connection.execute(_MOVE, values).rowcount == len(moves)
 
 
 def put_off(connection: Connection, cron_id: str, until: datetime) -> None:

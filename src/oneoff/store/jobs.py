@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -46,6 +46,11 @@ def get_job(connection: Connection, job_id: str) -> Job:
     if (job := find_job(connection, job_id)) is None:
         raise NotFound("job", job_id, "`oneoff job list` shows them")
     return job
+
+
+def fetch_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
+    """By id."""
+    return {row.id: _to_job(row) for row in connection.execute(_SELECT.where(jobs.c.id.in_(job_ids)))}
 
 
 def find_by_name(connection: Connection, service_id: str, name: str) -> Job | None:

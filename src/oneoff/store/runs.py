@@ -379,7 +379,7 @@ def _to_run(row: Row[Any]) -> Run:
 
 
 def _to_row(run: Run) -> Mapping[str, Any]:
-    values: dict[str, Any] = {field.name: getattr(run, field.name) for field in fields(Run)}
+    values: dict[str, Any] = {name: getattr(run, name) for name in _NAMES}
     for name in _TIMES:
         if values[name] is not None:
             values[name] = to_us(values[name])

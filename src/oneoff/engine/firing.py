@@ -1,0 +1,143 @@
+"""One transaction of the scheduler: what becomes of the instants of some crons that are due, decided and written
+together with their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from oneoff.core.firing import Surroundings, obstacle
+from oneoff.core.outcome import Outcome, StopKind
+from oneoff.core.overlap import Going, decide_overlap
+from oneoff.core.plan import PLANS, check_cron_gap, check_has_jobs
+from oneoff.core.run import Reason, Run, RunStatus, Trigger
+from oneoff.core.ticks import Absence, TickOutcome
+from oneoff.engine.context import Context
+from oneoff.engine.deadman import watch_success
+from oneoff.engine.ledger import absences_of, move_of, schedule_of, settle_due, timing_of, to_ticks
+from oneoff.errors import NoLiveImage, OneoffError
+from oneoff.store import crons, going, runs, ticks
+from oneoff.store.crons import Cron, CursorMove
+from oneoff.store.database import Connection
+from oneoff.store.runs import End
+from oneoff.store.ticks import Tick
+
+_LOOK_AT_DEPLOY = timedelta(seconds=2)
+_FINEST_SECONDS = 60  # no two instants of a cron are closer
+_MOST_NAMED = 3
+
+
+class CronRuns(Protocol):
+    """Makes the runs of the crons that one transaction fires."""
+
+    def make(self, cron: Cron, due: datetime) -> tuple[Run, bytes]:
+        """A run of the cron's job for this instant and its sealed variables, not saved yet. Raises OneoffError."""
+
+
+# For the crons that are due, in the transaction that fires them.
+PrepareRuns = Callable[[Connection, Sequence[Cron]], CronRuns]
+
+
+class LostRace(Exception):
+    """Somebody else moved a cursor meanwhile: nothing of this transaction may stand."""
+
+
+class Firing:
+    """After `fire` and the commit, `accepted` and `stopped` are the runs whose watchers are to be told."""
+
+    def __init__(self, context: Context, connection: Connection, prepare_runs: PrepareRuns) -> None:
+        self.now = context.clock.now()
+        self.accepted: list[Run] = []
+        self.stopped: list[str] = []
+        self._context = context
+        self._connection = connection
+        self._prepare_runs = prepare_runs
+        self._going: dict[str, list[Going]] = {}
+        self._new: dict[str, tuple[Run, bytes]] = {}
+        self._ticks: list[Tick] = []
+        self._moves: list[CursorMove] = []
+
+    def fire(self, due: Sequence[Cron]) -> None:
+        """All of `due` whose jobs nobody else has in hand. They were read in this transaction, or are guarded by their
+        versions. Raises LostRace."""
+        connection = self._connection
+        jobs = going.lock_jobs(connection, {cron.job_id for cron in due})
+        ours = [cron for cron in due if cron.job_id in jobs]
+        self._going.update(going.fetch_going(connection, jobs))
+        waiting = [cron for cron in ours if cron.hold_during_deploy]
+        deploys = crons.fetch_deploy_times(connection, waiting)
+        cron_runs = self._prepare_runs(connection, ours)
+        for cron in ours:
+            for instant in self._settle(cron, absences_of(cron, deploys.get(cron.service_id, ()))):
+                self._ticks.append(self._fire_instant(cron, instant, cron_runs))
+        runs.save_all_new(connection, list(self._new.values()))
+        ticks.save_new(connection, self._ticks)
+        if not crons.move_cursors_if_unchanged(connection, self._moves):
+            raise LostRace
+
+    def _settle(self, cron: Cron, absences: list[Absence]) -> Sequence[datetime]:
+        """Writes what does not fire; returns the instants that are to."""
+        if any(each.outcome is TickOutcome.HELD_BY_DEPLOY and each.covers(self.now) for each in absences):
+            # The cursor stays; after the deploy all that waited is settled.
+            later = self.now + _LOOK_AT_DEPLOY
+            self._moves.append(CursorMove(cron.id, cron.version, cron.cursor, later, cron.alerted_at))
+            return ()
+        settled = settle_due(schedule_of(cron), cron.cursor, self.now, absences)
+        self._ticks += to_ticks(cron, settled.rows, self.now)
+        alerted_at = watch_success(self._context, self._connection, cron, self.now)
+        self._moves.append(move_of(cron, settled.cursor, alerted_at))
+        return settled.to_fire
+
+    def _fire_instant(self, cron: Cron, instant: datetime, cron_runs: CronRuns) -> Tick:
+        refusal = _plan_refusal(cron, self.now)
+        around = Surroundings(is_blocked_by_plan=refusal is not None, has_live_image=cron.live_deploy_id is not None)
+        if (stands := obstacle(around)) is not None:
+            return self._tick(cron, instant, stands, refusal)
+        others = self._going.setdefault(cron.job_id, [])
+        named = ", ".join(run.run_id for run in others[:_MOST_NAMED])
+        decision = decide_overlap(cron.overlap, others)
+        if not decision.makes_run:
+            return self._tick(cron, instant, decision.outcome, f"going: {named}")
+        try:
+            run, box = cron_runs.make(cron, instant)
+        except NoLiveImage as problem:
+            return self._tick(cron, instant, TickOutcome.NO_LIVE_IMAGE, str(problem))
+        except OneoffError as problem:
+            return self._tick(cron, instant, TickOutcome.REFUSED, str(problem))
+        for run_id in decision.cancel:
+            self._cancel(run_id, cron)
+        if decision.is_held:
+            run = replace(run, waiting_for=f"the end of {named}")
+        self._new[run.id] = run, box
+        self.accepted.append(run)
+        still = [each for each in others if each.run_id not in decision.cancel or each.has_started]
+        self._going[cron.job_id] = [*still, Going(run.id, Trigger.CRON, run.created_at, decision.is_held)]
+        return Tick(cron.id, instant, decision.outcome, self.now, run.id)
+
+    def _tick(self, cron: Cron, instant: datetime, outcome: TickOutcome, message: str | None) -> Tick:
+        return Tick(cron.id, instant, outcome, self.now, message=message)
+
+    def _cancel(self, run_id: str, cron: Cron) -> None:
+        actor = f"cron {cron.name}"
+        canceled = Outcome(RunStatus.CANCELED, Reason.CANCELED)
+        end = End(canceled, self.now, message=f"replaced by the next run of {actor}")
+        if (new := self._new.pop(run_id, None)) is not None:  # it must be there before it can be ended
+            runs.save_all_new(self._connection, [new])
+        if not runs.end_if_queued(self._connection, run_id, end):
+            runs.request_stop(self._connection, run_id, StopKind.CANCEL, actor, self.now)
+        self.stopped.append(run_id)
+
+
+def _plan_refusal(cron: Cron, now: datetime) -> str | None:
+    """Asked again at each tick: the plan may have changed since the cron was saved."""
+    plan = PLANS[cron.plan]
+    if plan.has_jobs and plan.smallest_cron_gap_seconds <= _FINEST_SECONDS:
+        return None
+    try:
+        check_has_jobs(plan)
+        check_cron_gap(plan, timing_of(cron.expression, cron.zone, cron.dst_policy), now)
+    except OneoffError as problem:
+        return str(problem)
+    return None
