@@ -52,4 +52,4 @@ def test_it_runs_with_two_samples(name: str) -> None:
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     assert f"## {name}" in done.stdout
-    assert "met: " in done.stdout
+    assert "met" in done.stdout  # or "not met": two samples on a busy machine prove nothing
