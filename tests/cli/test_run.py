@@ -164,7 +164,7 @@ def test_progress_goes_to_stderr_and_quiet_hides_it(cli: Cli, api: FakeApi) -> N
     assert talking.stdout == b""
     assert talking.stderr.decode().splitlines() == [
         f"{RUN_ID} queued: waits for a slot",
-        f"{RUN_ID} running in registry.test/shop/web:42 on node-1",
+        f"{RUN_ID} running in registry.test/shop/web:42",
         f"{RUN_ID} finished: exit code 0 in 3.2s",
     ]
     assert cli.run("run", "shop/production", "--quiet", "--", "true").stderr == b""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
 from oneoff.core.clock import to_us
 from oneoff.core.run import Trigger
@@ -21,17 +21,16 @@ CRON, JOB = "cron-" + "0" * 20, "jdf-" + "0" * 20
 
 async def accept_of_job(world: World, service: str, outcome: str | None, due: datetime = START) -> str:
     """A run of the one job; of its cron, with a tick of this outcome, unless that is None."""
-    signals, world.signals = world.signals, []  # nobody looks before all of it is there
-    run_id = await world.accept(service, trigger=Trigger.API if outcome is None else Trigger.CRON)
-    change = {"job_id": JOB, "cron_id": None if outcome is None else CRON, "scheduled_for": to_us(due)}
-    await world.database.run(lambda c: c.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(change)))
-    if outcome is not None:
-        row = {"cron_id": CRON, "due_at": to_us(due), "outcome": outcome, "run_id": run_id, "decided_at": to_us(due)}
-        await world.database.run(lambda c: c.execute(insert(tables.ticks).values(row)))
-    world.signals = signals
-    for each in signals:
-        each.run_accepted()
-    return run_id
+
+    def add_tick(connection: Connection, run_id: str) -> None:
+        change = {"job_id": JOB, "cron_id": None if outcome is None else CRON, "scheduled_for": to_us(due)}
+        connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(change))
+        if outcome is not None:
+            row = {"cron_id": CRON, "due_at": to_us(due), "outcome": outcome, "run_id": run_id}
+            connection.execute(insert(tables.ticks).values({**row, "decided_at": to_us(due)}))
+
+    # In one transaction, as the scheduler does it: nobody sees the run without its tick.
+    return await world.accept(service, trigger=Trigger.API if outcome is None else Trigger.CRON, also=add_tick)
 
 
 @pytest.mark.parametrize("outcome", ["queued", "replaced"])

@@ -109,8 +109,15 @@ class World:
         await self.database.run(lambda c: c.execute(insert(tables.services).values(row)) and None)
         return service_id
 
-    async def accept(self, service_id: str, *argv: str, trigger: Trigger = Trigger.API, timeout: int = 3600) -> str:
-        """A queued run, as the operations write it."""
+    async def accept(
+        self,
+        service_id: str,
+        *argv: str,
+        trigger: Trigger = Trigger.API,
+        timeout: int = 3600,
+        also: Callable[[Connection, str], None] = lambda *_: None,
+    ) -> str:
+        """A queued run, as the operations write it, with what `also` adds in the same transaction."""
         run_id = make_id("run", self.clock.now(), next(self.numbers).to_bytes(8))
         nothing: dict[str, Any] = dict.fromkeys(Run.__dataclass_fields__)
         run = Run(
@@ -128,7 +135,12 @@ class World:
         variables = self.sealer.seal(
             json.dumps({"variables": {"A": "1"}, "secret": []}).encode(), variables_place(run_id)
         )
-        await self.database.run(lambda c: runs.save_new(c, run, variables))
+
+        def save(connection: Connection) -> None:
+            runs.save_new(connection, run, variables)
+            also(connection, run_id)
+
+        await self.database.run(save)
         for signals in self.signals:
             signals.run_accepted()
         return run_id
