@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, union_all, update
@@ -24,6 +25,7 @@ from oneoff.store.tables import runs, services
 _NAMES = tuple(field.name for field in fields(Run))
 _COLUMNS = [runs.c[name] for name in _NAMES]
 _TIMES = frozenset({f.name for f in fields(Run) if f.name.endswith("_at")} | {"scheduled_for", "not_before"})
+_STATUSES, _TRIGGERS, _REASONS = ({each.value: each for each in kind} for kind in (RunStatus, Trigger, Reason))
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
 # What every run passes is built once: building such a statement costs more than executing it.
@@ -368,14 +370,20 @@ def _to_run(row: Row[Any]) -> Run:
     for name in _TIMES:
         if values[name] is not None:
             values[name] = from_us(values[name])
-    values["status"] = RunStatus(values["status"])
-    values["trigger"] = Trigger(values["trigger"])
-    values["reason"] = None if values["reason"] is None else Reason(values["reason"])
-    values["command"] = None if values["command"] is None else tuple(json.loads(values["command"]))
-    entrypoint = json.loads(values["entrypoint"])
-    values["entrypoint"] = entrypoint if isinstance(entrypoint, str) else tuple(entrypoint)
+    values["status"] = _STATUSES[values["status"]]
+    values["trigger"] = _TRIGGERS[values["trigger"]]
+    values["reason"] = None if values["reason"] is None else _REASONS[values["reason"]]
+    values["command"] = None if values["command"] is None else _read_words(values["command"])
+    values["entrypoint"] = _read_words(values["entrypoint"])
     values["oom_seen"] = bool(values["oom_seen"])
     return Run(**values)
+
+
+@lru_cache(maxsize=1024)
+def _read_words(text: str) -> Any:
+    """A JSON string, or a JSON list as a tuple. Runs of one service mostly have the same."""
+    words = json.loads(text)
+    return words if isinstance(words, str) else tuple(words)
 
 
 def _to_row(run: Run) -> Mapping[str, Any]:
