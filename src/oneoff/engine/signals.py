@@ -52,13 +52,3 @@ class Signals:
             self._watchers[run_id].discard(event)
             if not self._watchers[run_id]:
                 del self._watchers[run_id]
-
-
-async def wait_any(events: list[asyncio.Event], seconds: float) -> None:
-    """Return when one of `events` is set or the time is over."""
-    tasks = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

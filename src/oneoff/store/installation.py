@@ -11,10 +11,6 @@ from oneoff.store.dialect import insert_if_absent
 from oneoff.store.tables import installation, workspaces
 
 
-def find_value(connection: Connection, name: str) -> str | None:
-    return connection.execute(select(installation.c.value).where(installation.c.name == name)).scalar_one_or_none()
-
-
 def save_value_if_absent(connection: Connection, name: str, value: str) -> str:
     """The value that is kept: `value`, or the one that was there before."""
     if insert_if_absent(connection, installation, {"name": name, "value": value}):

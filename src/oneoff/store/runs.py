@@ -342,13 +342,6 @@ def save_seen(connection: Connection, run_ids: Sequence[str], at: datetime) -> N
     connection.execute(update(runs).where(guard).values(seen_at=to_us(at)))
 
 
-def list_stop_requests(connection: Connection, lease: str) -> list[str]:
-    """Going runs of this server whose end somebody asked for, perhaps through another server."""
-    guard = or_(runs.c.status == RunStatus.STARTING.value, runs.c.status == RunStatus.RUNNING.value)
-    query = select(runs.c.id).where(guard, runs.c.lease == lease, runs.c.stop_kind.is_not(None))
-    return list(connection.execute(query).scalars())
-
-
 def _end_values(end: End) -> dict[str, Any]:
     outcome = end.outcome
     return {
