@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from oneoff.errors import StoreUnavailable
 from oneoff.store.tables import metadata
 
-HEAD = "0002"  # the newest file of migrations/versions; a test compares
+HEAD = "0003"  # the newest file of migrations/versions; a test compares
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
