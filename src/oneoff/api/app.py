@@ -22,7 +22,8 @@ from oneoff.api import (
     variables,
 )
 from oneoff.api.description import describe
-from oneoff.api.gate import API, Gate
+from oneoff.api.door import API, DOOR
+from oneoff.entrance.gate import Gate
 from oneoff.errors import OneoffError
 from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
@@ -31,7 +32,8 @@ from oneoff.operations.tokens import Tokens
 _RESOURCES = (runs, logs, jobs, crons, services, variables, deploys, tokens, places, groups, events)
 
 
-def create_app(context: Context) -> FastAPI:
+def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:
+    """`tokens` are those of the other faces of the same server."""
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -40,8 +42,8 @@ def create_app(context: Context) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.context = context
-    app.state.tokens = Tokens(context)
-    app.add_middleware(Gate, tokens=app.state.tokens)
+    app.state.tokens = tokens or Tokens(context)
+    app.add_middleware(Gate, tokens=app.state.tokens, door=DOOR)
     app.add_exception_handler(OneoffError, problems.on_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from oneoff import __version__
-from oneoff.api.gate import API, OPEN_ADDRESSES
+from oneoff.api.door import API, OPEN_ADDRESSES
 from oneoff.api.problems import MEDIA_TYPE
 
 _ABOUT = (

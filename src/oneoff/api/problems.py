@@ -1,4 +1,4 @@
-"""Errors as the API tells them: `application/problem+json` (RFC 9457), from one table. Used by the app and the gate."""
+"""Errors as the API tells them: `application/problem+json` (RFC 9457), from one table. Used by the app and its door."""
 
 from __future__ import annotations
 

@@ -1,23 +1,23 @@
-"""What all handlers read from a request: the context, the caller, the cursor, the Idempotency-Key."""
+"""What handlers read from a request: beside what all faces do, the cursor and the page."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Header, Query, Request
+from fastapi import Header, Query
 
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.ids import has_prefix
-from oneoff.core.run import Trigger
+from oneoff.entrance.requests import caller_of as caller_of
+from oneoff.entrance.requests import context_of as context_of
+from oneoff.entrance.requests import idempotency_of as idempotency_of
+from oneoff.entrance.requests import tokens_of as tokens_of
+from oneoff.entrance.requests import trigger_of as trigger_of
 from oneoff.errors import InvalidCursor
-from oneoff.operations.context import Context
-from oneoff.operations.tokens import Token, Tokens
-from oneoff.store.idempotency import Idempotency
 
 Limit = Annotated[int, Query(ge=1, le=200, description="At most so many items.")]
 Cursor = Annotated[
@@ -33,37 +33,6 @@ IdempotencyKey = Annotated[
     ),
 ]
 _MICROSECONDS = re.compile(r"[0-9]{1,17}")
-# The trigger of a run is `manual` for those who act for a person at a terminal or a page.
-_FOR_PEOPLE = frozenset({"cli", "dashboard"})
-
-
-def context_of(request: Request) -> Context:
-    context: Context = request.app.state.context
-    return context
-
-
-def tokens_of(request: Request) -> Tokens:
-    tokens: Tokens = request.app.state.tokens
-    return tokens
-
-
-def caller_of(request: Request) -> Token:
-    """The token that `gate` let in."""
-    caller: Token = request.state.caller
-    return caller
-
-
-def trigger_of(request: Request) -> Trigger:
-    return Trigger.MANUAL if request.headers.get("oneoff-client") in _FOR_PEOPLE else Trigger.API
-
-
-async def idempotency_of(request: Request, key: str | None) -> Idempotency | None:
-    """What makes two requests the same one: token, method, address and body."""
-    if key is None:
-        return None
-    body = await request.body()
-    asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body)
-    return Idempotency(caller_of(request).id, key, asked.hexdigest())
 
 
 def to_cursor(item_id: str) -> str:

@@ -1,1 +1,1 @@
-"""The Render-compatible faces: a thin translation onto the same operations as the native API, with no rules of its own."""
+"""The Render-compatible faces: a thin translation onto the operations of the native API, with no rules of its own."""

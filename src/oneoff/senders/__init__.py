@@ -1,1 +1,1 @@
-"""How Oneoff speaks to the outside world: one module per kind of receiver. Used by the engine's loops; they know no rows."""
+"""How Oneoff speaks to the outside world: one module per kind of receiver. Used by the loops; they know no rows."""

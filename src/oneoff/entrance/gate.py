@@ -1,52 +1,65 @@
 """What every request passes first: who calls, and how large is the body? Plain ASGI, so that streams stay streams.
 
-Added by `app`.
+Added by the app of each face, which says how its errors are told.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from fastapi import HTTPException
+from fastapi import HTTPException  # Starlette's own would become a 400 where FastAPI reads the body
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oneoff.api.problems import answer_error, answer_plain
 from oneoff.errors import NotAuthenticated, OneoffError
 from oneoff.operations.tokens import Tokens
 
-API = "/api/v1"
-OPEN_ADDRESSES = frozenset({f"{API}/openapi.json"})
 MOST_BODY_BYTES = 4 << 20
 _TOO_LARGE = 413
 _BEARER = re.compile(rb"[Bb]earer +([!-~]{1,512}) *")
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What lies below `prefix` needs a token, but for `open_addresses`; refusals are told as the face tells errors."""
+
+    prefix: str
+    answer_error: Callable[[OneoffError], Response]
+    answer_plain: Callable[[int], Response]
+    open_addresses: frozenset[str] = frozenset()
+
+    def is_closed(self, path: str) -> bool:
+        return (path == self.prefix or path.startswith(f"{self.prefix}/")) and path not in self.open_addresses
+
+
 class Gate:
-    """Puts the caller's token into the request's state. Everything below /api/v1 needs one, also what does not exist:
+    """Puts the caller's token into the request's state. Everything behind a door needs one, also what does not exist:
     nobody without a token learns which addresses there are."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, tokens: Tokens, door: Door) -> None:
         self._app = app
         self._tokens = tokens
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _is_closed(scope["path"]):
+        door = self._door
+        if scope["type"] not in ("http", "websocket") or not door.is_closed(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
             caller = await self._tokens.authenticate(_bearer(scope))
         except OneoffError as problem:
-            await answer_error(problem)(scope, receive, send)
-            return
-        if _told_length(scope) > MOST_BODY_BYTES:
-            await answer_plain(_TOO_LARGE)(scope, receive, send)
+            await door.answer_error(problem)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, _limited(receive), send)
-
-
-def _is_closed(path: str) -> bool:
-    return (path == API or path.startswith(f"{API}/")) and path not in OPEN_ADDRESSES
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        elif _told_length(scope) > MOST_BODY_BYTES:
+            await door.answer_plain(_TOO_LARGE)(scope, receive, send)
+        else:
+            await self._app(scope, _limited(receive), send)
 
 
 def _told_length(scope: Scope) -> int:
