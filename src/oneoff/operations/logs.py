@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from oneoff.core.run import Run, RunStatus
 from oneoff.engine.spec import variables_place
+from oneoff.logs.cursor import LogCursor
 from oneoff.logs.folder import log_folder
 from oneoff.logs.record import LogRecord as LogRecord
 from oneoff.operations.context import Context
-from oneoff.operations.log_cursor import LogCursor
 from oneoff.operations.runs import RunView, view_run
 from oneoff.store import runs
 from oneoff.store.dialect import Connection

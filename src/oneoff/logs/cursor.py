@@ -1,4 +1,5 @@
-"""A run's log as callers may see it: from a position on, of some streams, declared secrets hidden. Used by `logs`."""
+"""A run's log as others may see it: from a position on, of some streams, declared secrets hidden. Used where logs are
+shown, and where they are sent."""
 
 from __future__ import annotations
 
