@@ -21,7 +21,7 @@ import uvicorn
 import uvloop
 
 from oneoff import __version__, journal
-from oneoff.api.app import create_app
+from oneoff.api import app as native
 from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.drivers.registry import DriverChoice, open_driver
 from oneoff.engine.context import Context
@@ -33,10 +33,12 @@ from oneoff.engine.loop import SystemClock, keep_ticking
 from oneoff.engine.rescuer import Rescuer
 from oneoff.engine.scheduler import Scheduler
 from oneoff.engine.signals import Signals
+from oneoff.entrance.faces import Faces
 from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
 from oneoff.operations.crons import CronRuns
 from oneoff.operations.deploys import cancel_unfinished_deploys
 from oneoff.operations.installation import Installation, set_up
+from oneoff.operations.tokens import Tokens
 from oneoff.presence import lock, notify_systemd, release, remove_note, runtime_dir, write_note
 from oneoff.sealing import Sealer, load_key
 from oneoff.settings import Settings
@@ -127,8 +129,9 @@ class _Server:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
-            create_app(context),
+            create_faces(context),
             http="httptools",
+            ws=open_websocket,  # type: ignore[arg-type]
             lifespan="off",
             access_log=False,
             log_config=None,
@@ -155,6 +158,26 @@ class _Server:
         notify_systemd("STOPPING=1")
         self._signals.server_stopping()
         http.should_exit = True
+
+
+def create_faces(context: Context) -> Faces:
+    """The native API, and the Render-compatible ones once somebody asks for them: they share callers and context."""
+    tokens = Tokens(context)
+
+    def make(prefix: str) -> Any:
+        from oneoff.render_api.app import create_app
+
+        return create_app(prefix, context, tokens)
+
+    others = {prefix: partial(make, prefix) for prefix in ("/v1", "/render/v1")}
+    return Faces(native.create_app(context, tokens), others)
+
+
+def open_websocket(*arguments: Any, **more: Any) -> Any:
+    """What speaks a websocket for uvicorn. Its library is loaded with the first one."""
+    from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+
+    return WSProtocol(*arguments, **more)
 
 
 class _HttpServer(uvicorn.Server):

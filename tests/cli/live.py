@@ -11,10 +11,10 @@ from pathlib import Path
 
 import uvicorn
 
-from oneoff.api.app import create_app
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
 from oneoff.engine.loop import keep_ticking
+from oneoff.server import create_faces, open_websocket
 from tests.operations.home import Home, open_home
 
 
@@ -28,6 +28,7 @@ class LiveServer:
         self._http: uvicorn.Server | None = None
         self._ready = threading.Event()
         self.home: Home
+        self.loop: asyncio.AbstractEventLoop
 
     def serve(self) -> None:
         """Until `stop`; the work of a thread."""
@@ -41,11 +42,18 @@ class LiveServer:
         self._http.should_exit = True
 
     async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.home = await open_home(self._folder)
         context = self.home.context
         dispatcher = Dispatcher(context, Executor(context))
         ticking = asyncio.create_task(keep_ticking(dispatcher, context.clock))
-        config = uvicorn.Config(create_app(context), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            create_faces(context),
+            ws=open_websocket,  # type: ignore[arg-type]
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=1,
+        )
         self._http = uvicorn.Server(config)
         self._http.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._ready.set()

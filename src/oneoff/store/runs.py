@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, insert, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, union_all, update
 
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.outcome import Outcome, StopKind
@@ -49,6 +49,17 @@ _BEGIN_RUNNING = (
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Moments later than `after` and earlier than `before`; None = without that end."""
+
+    after: datetime | None = None
+    before: datetime | None = None
+
+
+_ALWAYS = Window()
+
+
+@dataclass(frozen=True, slots=True)
 class RunFilter:
     """Which runs a list shows; None = any."""
 
@@ -58,6 +69,9 @@ class RunFilter:
     batch_id: str | None = None
     status: Sequence[RunStatus] = ()
     trigger: Trigger | None = None
+    created: Window = _ALWAYS
+    started: Window = _ALWAYS
+    finished: Window = _ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,7 @@ def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str
     guards = [runs.c[name] == str(value) for name, value in values.items() if value is not None]
     if before is not None:
         guards.append(runs.c.id < before)
+    guards += _within(wanted)
     newest = runs.c.id.desc()
     if wanted.status:
         # One status at a time, each by its index: asked for several, SQLite reads through the whole history.
@@ -172,6 +187,17 @@ def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str
         guards = [runs.c.id.in_(union_all(*(select(found.c.id) for found in of_each)))]
     query = select(*_COLUMNS).where(*guards).order_by(newest).limit(limit)
     return [_to_run(row) for row in connection.execute(query)]
+
+
+def _within(wanted: RunFilter) -> list[ColumnElement[bool]]:
+    guards = []
+    for name in ("created", "started", "finished"):
+        window, column = getattr(wanted, name), runs.c[f"{name}_at"]
+        if window.after is not None:
+            guards.append(column > to_us(window.after))
+        if window.before is not None:
+            guards.append(column < to_us(window.before))
+    return guards
 
 
 _ORDER = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)

@@ -1,0 +1,51 @@
+"""The two faces as ASGI apps: `/v1` as Render's document of 2021 has it, `/render/v1` for its clients of today.
+
+Made by `oneoff.server` when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Mount
+from starlette.types import ASGIApp
+
+from oneoff.entrance.gate import Door, Gate
+from oneoff.errors import OneoffError
+from oneoff.operations.context import Context
+from oneoff.operations.tokens import Tokens
+from oneoff.render_api import problems
+from oneoff.render_api.headers import Headers
+from oneoff.render_api.job_shapes import to_job, to_job_of_2021
+from oneoff.render_api.jobs import Jobs
+
+DOCUMENT = "/v1"
+TODAY = "/render/v1"
+
+
+def routes_of(prefix: str) -> Sequence[BaseRoute]:
+    if prefix == DOCUMENT:
+        return Jobs(to_job_of_2021).routes()
+    return [*Jobs(to_job).routes()]
+
+
+def create_app(prefix: str, context: Context, tokens: Tokens) -> ASGIApp:
+    """The face at `prefix`; `tokens` are those of the other faces of the same server."""
+    app = Starlette(
+        routes=[Mount(prefix, routes=routes_of(prefix))],
+        middleware=[
+            Middleware(Gate, tokens=tokens, door=Door(prefix, problems.answer_error, problems.answer_plain)),
+        ],
+        exception_handlers={
+            OneoffError: problems.on_error,
+            HTTPException: problems.on_http_exception,
+            Exception: problems.on_unexpected,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.context = context
+    app.state.tokens = tokens
+    return Headers(app)

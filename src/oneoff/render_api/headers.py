@@ -1,0 +1,38 @@
+"""The headers that every answer carries, errors included. Plain ASGI, around everything else."""
+
+from __future__ import annotations
+
+import uuid
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from oneoff.chance import take
+
+_ALWAYS = {
+    "Vary": "Origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "X-Xss-Protection": "1; mode=block",
+}
+
+
+class Headers:
+    """Gives each request an id, too: handlers find it as `request.state.request_id`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = str(uuid.UUID(bytes=take(16), version=4))
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                headers = MutableHeaders(scope=message)
+                headers.update(_ALWAYS)
+                headers["Render-Request-Id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,83 @@
+"""Errors as Render tells them: `{"id"?, "message"}`, with the statuses its clients know. Used by the apps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from oneoff import errors
+from oneoff.errors import OneoffError
+from oneoff.render_api.answers import MEDIA_TYPE, to_json
+
+_RETRY_AFTER_SECONDS = 2
+
+# Of each error the status; leaves that are not here take that of the class they derive from. Calls about jobs know
+# neither 403 nor 409: what they can refuse is a 400 here.
+STATUSES: Mapping[type[OneoffError], int] = {
+    errors.InvalidInput: 400,
+    errors.SettingsInvalid: 500,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.NoLiveImage: 400,
+    errors.NotAuthenticated: 401,
+    errors.NotAllowed: 403,
+    errors.PlanRefused: 400,
+    errors.DiskFull: 503,
+    errors.StoreUnavailable: 503,
+    errors.DriverUnavailable: 503,
+    errors.EngineUnavailable: 503,
+    errors.ImageUnavailable: 400,
+    OneoffError: 500,
+}
+PLAIN: Mapping[int, str] = {
+    400: "the request could not be understood",
+    404: "not found: there is no such address here. docs/render-api.md lists those there are",
+    405: "this address does not take this method: the header Allow names those it takes",
+    406: "answers are application/json only: send Accept: application/json",
+    413: "the body is too large: send at most 4 MB",
+    500: "something broke in the server, its log says what: try again, and report it if it stays",
+}
+
+
+def status_of(problem: OneoffError) -> int:
+    return next(STATUSES[each] for each in type(problem).__mro__ if each in STATUSES)
+
+
+def answer_message(
+    status: int, message: str, headers: Mapping[str, str] | None = None, request_id: str | None = None
+) -> Response:
+    body = {"id": request_id, "message": message} if request_id else {"message": message}
+    return Response(to_json(body) + b"\n", status, dict(headers or {}), MEDIA_TYPE)
+
+
+def answer_error(problem: OneoffError) -> Response:
+    status = status_of(problem)
+    headers = {}
+    if problem.temporary or status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return answer_message(status, str(problem), headers)
+
+
+def answer_plain(status: int, headers: Mapping[str, str] | None = None) -> Response:
+    return answer_message(status, PLAIN.get(status, HTTPStatus(status).phrase), headers)
+
+
+async def on_error(_request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, OneoffError)
+    return answer_error(problem)
+
+
+async def on_http_exception(_request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    return answer_plain(problem.status_code, problem.headers)
+
+
+async def on_unexpected(request: Request, _problem: Exception) -> Response:
+    """With the id of the request, by which the server's operator finds it."""
+    return answer_message(500, PLAIN[500], request_id=request.state.request_id)

@@ -1,0 +1,34 @@
+"""Both faces in this process, beside the native API: clients without a socket, on SQLite and the fake driver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from oneoff.entrance.faces import Faces
+from oneoff.server import create_faces
+from tests.operations.home import Home, open_home
+
+
+@pytest.fixture
+async def home(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
+    made = await open_home(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def faces(home: Home) -> Faces:
+    return create_faces(home.context)
+
+
+@pytest.fixture
+async def client(faces: Faces, home: Home) -> AsyncIterator[httpx2.AsyncClient]:
+    """With the admin's token; addresses are whole: /v1/…, /render/v1/…, /api/v1/…"""
+    transport = httpx2.ASGITransport(app=faces, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {home.admin_token}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test", headers=headers) as made:
+        yield made

@@ -1,0 +1,119 @@
+"""What holds on every address of both faces: the token, the shape of errors, the headers, the page that lists them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.routing import Route, WebSocketRoute
+
+from oneoff.api.reference import walk_errors
+from oneoff.entrance.faces import Faces
+from oneoff.render_api.app import DOCUMENT, TODAY, routes_of
+from oneoff.render_api.problems import STATUSES
+from tests.render_api.fields import ERROR, wrong
+
+pytestmark = pytest.mark.anyio
+PAGE = Path(__file__).parents[2] / "docs" / "render-api.md"
+HEADERS = {
+    *("render-request-id", "vary", "x-content-type-options", "x-frame-options", "referrer-policy"),
+    "x-xss-protection",
+}
+
+
+def calls(prefix: str) -> Iterator[tuple[str, str]]:
+    for route in routes_of(prefix):
+        if isinstance(route, WebSocketRoute):
+            yield "GET", route.path
+        assert isinstance(route, Route | WebSocketRoute)
+        if isinstance(route, Route):
+            yield from ((method, route.path) for method in sorted(route.methods or ()) if method != "HEAD")
+
+
+ALL = [(method, prefix + path) for prefix in (DOCUMENT, TODAY) for method, path in calls(prefix)]
+PLAIN = sorted({path for _, path in ALL if not path.endswith("/subscribe")})
+
+
+def check_error(response: httpx2.Response, status: int) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json; charset=utf-8"
+    assert response.content.endswith(b"}\n")
+    assert wrong(response.json(), ERROR) == []
+    assert response.headers.keys() >= HEADERS
+
+
+def address(path: str) -> str:
+    return path.replace("{", "").replace("}", "")
+
+
+async def test_every_address_takes_a_token(client: httpx2.AsyncClient) -> None:
+    client.headers.pop("Authorization", None)
+    for method, path in [*ALL, ("GET", "/v1"), ("GET", "/render/v1/nothing")]:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic dTpw"}):
+            response = await client.request(method, address(path), headers=headers)
+            check_error(response, 401)
+            assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_methods_and_addresses_that_are_not_there_are_told(client: httpx2.AsyncClient) -> None:
+    for path in PLAIN:
+        response = await client.request("TRACE", address(path))
+        check_error(response, 405)
+        methods = {method for method, each in ALL if each == path}
+        assert set(response.headers["allow"].split(", ")) - {"HEAD"} == methods
+    for path in ("/v1", "/v1/", "/v1/services", "/render/v1", "/render/v1/nothing"):
+        if path not in PLAIN:
+            check_error(await client.get(path), 404)
+
+
+async def test_a_body_beyond_the_limit_is_refused_with_and_without_a_length(client: httpx2.AsyncClient) -> None:
+    async def pieces() -> Iterator[bytes]:  # type: ignore[misc]
+        for _ in range(5):
+            yield b"x" * (1 << 20)
+
+    for content in (b"x" * (5 << 20), pieces()):
+        check_error(await client.post(f"/v1/services/srv-{'0' * 20}/jobs", content=content), 413)
+
+
+async def test_a_bug_is_told_with_the_id_of_the_request_and_without_its_words(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret detail")
+
+    monkeypatch.setattr("oneoff.operations.runs.get_run", broken)
+    response = await client.get(f"/v1/services/srv-{'0' * 20}/jobs/job-{'0' * 20}")
+    check_error(response, 500)
+    assert response.json()["id"] == response.headers["render-request-id"]
+    assert "secret" not in response.text
+
+
+def test_every_error_has_a_status() -> None:
+    assert all(any(each in STATUSES for each in leaf.__mro__) for leaf in walk_errors())
+
+
+def test_the_page_lists_every_call_and_no_other() -> None:
+    told = {
+        (prefix, method, re.sub(r"\{\w+\}", "{}", path))
+        for prefix, part in zip(("/v1", "/render/v1"), sections(PAGE.read_text()), strict=True)
+        for method, path in re.findall(r"^\| (GET|POST|PUT|PATCH|DELETE) (/\S*) \|", part, re.MULTILINE)
+    }
+    there = {
+        (prefix, method, re.sub(r"\{\w+\}", "{}", path))
+        for prefix in (DOCUMENT, TODAY)
+        for method, path in calls(prefix)
+    }
+    assert told == there
+
+
+def sections(page: str) -> list[str]:
+    """Of the page, those of the two faces."""
+    parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    return [next(part for part in parts if part.startswith(f"{face}\n")) for face in ("/v1", "/render/v1")]
+
+
+def test_a_face_is_made_when_it_is_first_asked_for(faces: Faces) -> None:
+    assert not faces._made
