@@ -6,7 +6,7 @@
     │   ├── InvalidCursor  InvalidBody
     │   ├── InvalidCron  UnknownTimeZone  InvalidSchedule  InvalidRetries  InvalidTimeOfDay  InvalidGroup
     │   ├── CronTooFrequent
-    │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed
+    │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed  UnknownPlan
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
     ├── Conflict
@@ -15,7 +15,8 @@
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
     ├── PlanRefused                   the workspace's plan does not have it
-    │   └── PlanHasNoJobs  PlanTokensUsedUp
+    │   └── PlanHasNoJobs  PlanTokensUsedUp  PlanNotOffered
+    ├── TooManyRequests               of one token, in this minute; temporary
     ├── DiskFull                      new runs are refused, going ones are kept
     ├── StoreUnavailable  WrongSecretKey  DataFolderLocked  InstallationLocked
     └── DriverError
@@ -179,14 +180,15 @@ class InvalidGroup(InvalidInput):
 
 
 class CronTooFrequent(InvalidInput):
-    """`gap` and `least` are durations as people write them; `when` shows two instants that are so close."""
+    """`gap` and `least` are durations as people write them; `when` shows two instants that are so close; `would_do` are
+    names of plans."""
 
     code = "cron_too_frequent"
 
-    def __init__(self, text: str, gap: str, least: str, plan: str, when: str) -> None:
+    def __init__(self, text: str, gap: str, least: str, plan: str, when: str, would_do: Iterable[str] = ()) -> None:
         super().__init__(
             f"{text!r} fires twice within {gap} ({when}), and the {plan} plan allows one instant every {least}: "
-            "choose instants farther apart, or a plan that allows it (`oneoff plan show`)"
+            f"choose instants farther apart{_or_another_plan(would_do)}"
         )
         self.field = "expression"
 
@@ -194,8 +196,11 @@ class CronTooFrequent(InvalidInput):
 class TimeLimitTooLong(InvalidInput):
     code = "time_limit_too_long"
 
-    def __init__(self, asked: str, most: str, whose: str) -> None:
-        super().__init__(f"a time limit of {asked} is beyond the maximum of {most} of {whose}: ask for {most} or less")
+    def __init__(self, asked: str, most: str, whose: str, would_do: Iterable[str] = ()) -> None:
+        super().__init__(
+            f"a time limit of {asked} is beyond the maximum of {most} of {whose}: "
+            f"ask for {most} or less{_or_another_plan(would_do)}"
+        )
         self.field = "timeout_seconds"
 
 
@@ -203,7 +208,10 @@ class UnknownInstanceType(InvalidInput):
     code = "unknown_instance_type"
 
     def __init__(self, asked: str, allowed: Iterable[str]) -> None:
-        super().__init__(f"{asked!r} is no instance type for this service: use one of {', '.join(allowed)}")
+        super().__init__(
+            f"{asked!r} is no instance type for this service: use one of {', '.join(allowed)} "
+            "(`oneoff instance-types` shows them)"
+        )
         self.field = "instance_type"
 
 
@@ -214,6 +222,14 @@ class InstanceTypeTooLarge(InvalidInput):
         fits = ", ".join(fitting) or "none of the catalogue"
         super().__init__(f"{asked} can never run here: the node has {node}. Types that fit: {fits}")
         self.field = "instance_type"
+
+
+class UnknownPlan(InvalidInput):
+    code = "unknown_plan"
+
+    def __init__(self, asked: str, offered: Iterable[str]) -> None:
+        super().__init__(f"{asked!r} is no plan of this server: use one of {', '.join(offered)}")
+        self.field = "plan"
 
 
 class CapabilityNotAllowed(InvalidInput):
@@ -230,7 +246,8 @@ class SettingsInvalid(InvalidInput):
     code = "settings_invalid"
 
     def __init__(self, problems: Iterable[str]) -> None:
-        super().__init__("the settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        self.problems = tuple(problems)
+        super().__init__("the settings are wrong:\n" + "\n".join(f"  - {problem}" for problem in self.problems))
 
 
 class NotFound(OneoffError):
@@ -349,9 +366,34 @@ class PlanHasNoJobs(PlanRefused):
 class PlanTokensUsedUp(PlanRefused):
     code = "plan_tokens_used_up"
 
-    def __init__(self, plan: str, most: int) -> None:
+    def __init__(self, plan: str, most: int, would_do: Iterable[str] = ()) -> None:
         super().__init__(
-            f"the {plan} plan allows {most} tokens and all are in use: revoke one with `oneoff token revoke`"
+            f"the {plan} plan allows {most} {'token' if most == 1 else 'tokens'}, and all are in use: "
+            f"revoke one with `oneoff token revoke`{_or_another_plan(would_do)}"
+        )
+
+
+class PlanNotOffered(PlanRefused):
+    """The plan of the workspace is not in the operator's file any more."""
+
+    code = "plan_not_offered"
+
+    def __init__(self, plan: str, offered: Iterable[str]) -> None:
+        names = ", ".join(offered)
+        super().__init__(
+            f"the workspace has the plan {plan!r}, which this server offers no more: an admin changes to one of "
+            f"{names} with `oneoff plan set`, or the operator puts it back into the file of plans (setting plans_file)"
+        )
+
+
+class TooManyRequests(OneoffError):
+    code = "too_many_requests"
+    temporary = True
+
+    def __init__(self, plan: str, most: int, wait_seconds: int, would_do: Iterable[str] = ()) -> None:
+        super().__init__(
+            f"this token has made the {most} requests a minute of the {plan} plan: "
+            f"go on in {wait_seconds} s{_or_another_plan(would_do)}"
         )
 
 
@@ -491,3 +533,9 @@ class ExitUnknown(DriverError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"how container {name} ended cannot be known", why)
+
+
+def _or_another_plan(names: Iterable[str]) -> str:
+    """The end of a refusal: which plans would do."""
+    joined = " or ".join(names)
+    return f", or change to {joined} with `oneoff plan set`" if joined else ""

@@ -22,6 +22,7 @@ import uvloop
 
 from oneoff import __version__, journal
 from oneoff.api import app as native
+from oneoff.core.plan import first_plan_id
 from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.drivers.registry import DriverChoice, open_driver
 from oneoff.engine.context import Context
@@ -35,9 +36,11 @@ from oneoff.engine.scheduler import Scheduler
 from oneoff.engine.signals import Signals
 from oneoff.entrance.faces import Faces
 from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
+from oneoff.offers import read_offers
 from oneoff.operations.crons import CronRuns
 from oneoff.operations.deploys import cancel_unfinished_deploys
 from oneoff.operations.installation import Installation, set_up
+from oneoff.operations.limits import find_gone
 from oneoff.operations.tokens import Tokens
 from oneoff.presence import lock, notify_systemd, release, remove_note, runtime_dir, write_note
 from oneoff.sealing import Sealer, load_key
@@ -81,6 +84,8 @@ class _Server:
             stack.callback(listener.close)
             context = await self._open(stack)
             await cancel_unfinished_deploys(context)
+            for gone in await find_gone(context):
+                journal.warning("not offered any more", what=gone)
             dispatcher = Dispatcher(context, Executor(context))
             stack.push_async_callback(dispatcher.close)
             rescuer = Rescuer(context, dispatcher)
@@ -93,6 +98,7 @@ class _Server:
 
     async def _open(self, stack: AsyncExitStack) -> Context:
         settings = self._settings
+        offers = read_offers(settings.plans_file, settings.instance_types_file)
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         _close_to_others(settings.data_dir)
         held = lock(settings.data_dir / "lock", lambda pid: DataFolderLocked(str(settings.data_dir), pid))
@@ -102,7 +108,7 @@ class _Server:
         stack.callback(database.close)
         await database.run(upgrade)
         clock = SystemClock()
-        installed: Installation = await set_up(database, sealer, clock, settings.data_dir)
+        installed: Installation = await set_up(database, sealer, clock, settings.data_dir, first_plan_id(offers.plans))
         # Two servers of one installation on one machine would both drive its containers.
         own = runtime_dir() / f"{installed.instance}.lock"
         stack.callback(release, lock(own, InstallationLocked), own)
@@ -123,6 +129,8 @@ class _Server:
             instance=installed.instance,
             workspace_id=installed.workspace_id,
             lease=installed.new_lease(clock.now()),
+            plans=offers.plans,
+            catalogue=offers.catalogue,
         )
 
     async def _serve_http(self, context: Context, listener: socket.socket, stack: AsyncExitStack) -> None:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from oneoff.core.limits import parse_duration
+from oneoff.core.limits import parse_bytes, parse_duration
 from oneoff.errors import OneoffError, SettingsInvalid
+from oneoff.offers import read_offers
 
 _CONFIG_FILE = Path("/etc/oneoff/config.toml")
-_SIZES = {"": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 DRIVERS = ("auto", "docker", "oci")
 
 
@@ -33,14 +33,6 @@ def _setting(default: Any, parse: Callable[[str], Any], text: str) -> Any:
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
-
-
-def _size(text: str) -> int:
-    number = text.rstrip("kMGTB")
-    unit = text[len(number) :]
-    if unit not in _SIZES or not number.isdigit():
-        raise ValueError("write for example 256MB or 20GB")
-    return int(number) * _SIZES[unit]
 
 
 def _count(text: str) -> int:
@@ -91,13 +83,23 @@ class Settings:
     )
     slots: int = _setting(16, _count, "Containers running at once on this node.")
     grace_seconds: int = _setting(10, _grace, "Time between TERM and KILL when a run is ended; at most `5m`.")
-    log_cap_bytes: int = _setting(256 << 20, _size, "Output kept of one run: the first half of it and the latest rest.")
-    disk_reserve_bytes: int = _setting(512 << 20, _size, "New runs are refused while the data folder has less free.")
+    log_cap_bytes: int = _setting(
+        256 << 20, parse_bytes, "Output kept of one run: the first half of it and the latest rest."
+    )
+    disk_reserve_bytes: int = _setting(
+        512 << 20, parse_bytes, "New runs are refused while the data folder has less free."
+    )
     image_budget_bytes: int = _setting(
-        20 << 30, _size, "Disk that images no live deploy or waiting run needs may keep."
+        20 << 30, parse_bytes, "Disk that images no live deploy or waiting run needs may keep."
     )
     start_timeout_seconds: int = _setting(600, parse_duration, "A pull or start that takes longer fails.")
     node_away_seconds: int = _setting(600, parse_duration, "After so long without its node a going run is `lost`.")
+    plans_file: Path | None = _setting(
+        None, Path, "TOML file of the plans, instead of the built-in Starter, Pro, Team."
+    )
+    instance_types_file: Path | None = _setting(
+        None, Path, "TOML file of the instance types, instead of the built-in catalogue."
+    )
 
     @property
     def store_url(self) -> str:
@@ -126,6 +128,7 @@ def load_settings(overrides: Mapping[str, object], config: Path | None = None) -
         except (ValueError, OneoffError) as problem:
             problems.append(f"{source}: {raw!r} is wrong: {problem}")
     problems += [f"{name} in the config file is no setting" for name in from_file if name not in _names()]
+    problems += _problems_of_files(values)
     if problems:
         raise SettingsInvalid(problems)
     return Settings(**values)
@@ -134,6 +137,15 @@ def load_settings(overrides: Mapping[str, object], config: Path | None = None) -
 def environment_name(setting: str) -> str:
     """`data_dir` -> `ONEOFF_DATA_DIR`."""
     return f"ONEOFF_{setting.upper()}"
+
+
+def _problems_of_files(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the files of plans and of instance types: told with all others. The server reads them again, for good."""
+    try:
+        read_offers(values.get("plans_file"), values.get("instance_types_file"))
+    except SettingsInvalid as problem:
+        return problem.problems
+    return ()
 
 
 def _names() -> set[str]:

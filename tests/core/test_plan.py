@@ -18,12 +18,24 @@ from oneoff.core.plan import (
     Plan,
     check_cron_gap,
     check_has_jobs,
+    check_longest_run,
     check_token_room,
+    find_plan_id,
+    first_plan_id,
     parse_plans,
+    plan_of,
     room_for_runs,
 )
 from oneoff.core.retention import Retention
-from oneoff.errors import CronTooFrequent, PlanHasNoJobs, PlanTokensUsedUp, SettingsInvalid
+from oneoff.errors import (
+    CronTooFrequent,
+    PlanHasNoJobs,
+    PlanNotOffered,
+    PlanTokensUsedUp,
+    SettingsInvalid,
+    TimeLimitTooLong,
+    UnknownPlan,
+)
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -59,6 +71,31 @@ def test_a_cron_too_frequent_is_told_its_worst_gap_and_the_limit() -> None:
     assert "twice within 2m" in words
     assert "2026-03-29 03:00 CEST and 2026-03-29 03:02 CEST" in words
     assert "the Pro plan allows one instant every 5m" in words
+    assert words.endswith("farther apart, or change to Team with `oneoff plan set`")
+
+
+def test_a_time_limit_too_long_names_the_plans_that_would_do() -> None:
+    assert check_longest_run(PLANS["pro"], 86_400) == 86_400
+    with pytest.raises(
+        TimeLimitTooLong, match=r"of 1d of the Pro plan: ask for 1d or less, or change to Team with `oneoff plan set`$"
+    ):
+        check_longest_run(PLANS["pro"], 86_401)
+    with pytest.raises(TimeLimitTooLong, match=r"ask for 30d or less$"):
+        check_longest_run(PLANS["team"], 30 * 86_400 + 1)
+
+
+def test_a_plan_is_found_by_id_and_by_name_and_one_that_is_gone_is_told_with_those_there_are() -> None:
+    assert [find_plan_id(each, PLANS) for each in ("pro", "Pro", "TEAM")] == ["pro", "pro", "team"]
+    assert plan_of("pro", PLANS) is PLANS["pro"]
+    with pytest.raises(UnknownPlan, match="'gold' is no plan of this server: use one of starter, pro, team"):
+        find_plan_id("gold", PLANS)
+    with pytest.raises(PlanNotOffered, match="offers no more: an admin changes to one of starter, pro, team"):
+        plan_of("gold", PLANS)
+
+
+def test_a_new_workspace_has_team_or_the_last_plan_that_has_jobs() -> None:
+    assert first_plan_id(PLANS) == "team"
+    assert first_plan_id(parse_plans({"large": FULL, "largest": FULL, "free": {"has_jobs": False}})) == "largest"
 
 
 @given(TIMINGS, st.sampled_from([60, 300, 3600, 86_400]))
@@ -76,7 +113,7 @@ def test_a_cron_is_refused_exactly_when_its_smallest_gap_is_below_the_plan_s(tim
 
 def test_tokens_and_runs_are_counted() -> None:
     check_token_room(PLANS["pro"], 4)
-    with pytest.raises(PlanTokensUsedUp, match="allows 5 tokens"):
+    with pytest.raises(PlanTokensUsedUp, match=r"allows 5 tokens, and all are in use: .* or change to Team with"):
         check_token_room(PLANS["pro"], 5)
     assert [room_for_runs(PLANS["pro"], going) for going in (0, 9, 10, 99)] == [10, 1, 0, 0]
 
@@ -93,6 +130,7 @@ def test_a_table_of_an_operator_is_read() -> None:
         ([], "at least one plan"),
         ({}, "at least one plan"),
         ({"large": 5}, "must be a table of fields"),
+        ({"Large Plan": FULL}, "an id is 1 to 20 of"),
         ({"large": {**FULL, "speed": 1}}, "there is no field speed"),
         ({"large": {**FULL, "tokens": 0}}, "tokens must be a whole number"),
         ({"large": {**FULL, "tokens": True}}, "tokens must be a whole number"),

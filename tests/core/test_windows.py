@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.cron_strategies import MOMENTS, ZONES
 
-from oneoff.core.windows import TimeOfDay, end_by, extend_limit, limit_within, parse_time_of_day, warning_at
-from oneoff.errors import InvalidTimeOfDay, TimeLimitTooLong
+from oneoff.core.windows import TimeOfDay, end_by, limit_within, parse_time_of_day, warning_at
+from oneoff.errors import InvalidTimeOfDay
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 TIMES = st.builds(TimeOfDay, st.integers(0, 23), st.integers(0, 59))
@@ -54,9 +54,3 @@ def test_a_limit_never_reaches_beyond_the_end(timeout: int, left: int) -> None:
 @given(st.integers(1, 2_592_000))
 def test_the_warning_comes_before_the_limit(timeout: int) -> None:
     assert NOON < warning_at(NOON, timeout) < NOON + timedelta(seconds=timeout)
-
-
-def test_a_limit_is_extended_up_to_the_plan() -> None:
-    assert extend_limit(600, 300, 900, "the Pro plan") == 900
-    with pytest.raises(TimeLimitTooLong, match="the Pro plan"):
-        extend_limit(600, 301, 900, "the Pro plan")

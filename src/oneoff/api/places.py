@@ -10,7 +10,6 @@ from starlette.responses import Response
 from oneoff.api.answers import answer, to_environment, to_instance_type, to_node, to_project
 from oneoff.api.requests import Cursor, Limit, context_of, read_cursor, to_page
 from oneoff.api.shapes import EnvironmentShape, InstanceTypes, Nodes, Page, ProjectShape
-from oneoff.core.instance_types import CATALOGUE
 from oneoff.operations import places
 
 router = APIRouter(tags=["places"])
@@ -44,6 +43,6 @@ async def list_nodes(request: Request) -> Response:
 
 
 @router.get("/instance-types", response_model=InstanceTypes)
-async def list_instance_types() -> Response:
+async def list_instance_types(request: Request) -> Response:
     """CPU and memory a run can have, and what they cost."""
-    return answer({"items": [to_instance_type(each) for each in CATALOGUE], "next_cursor": None})
+    return answer({"items": [to_instance_type(each) for each in context_of(request).catalogue], "next_cursor": None})

@@ -28,6 +28,7 @@ STATUSES: Mapping[type[OneoffError], int] = {
     errors.NotAuthenticated: 401,
     errors.NotAllowed: 403,
     errors.PlanRefused: 403,
+    errors.TooManyRequests: 429,
     errors.DiskFull: 507,
     errors.StoreUnavailable: 503,
     errors.DataFolderLocked: 500,

@@ -20,6 +20,7 @@ from oneoff.cli.session import Session, pass_session
 @click.option("--driver", metavar="NAME", help="auto (the default), docker or oci.")
 @click.option("--listen", metavar="HOST:PORT", help="Address of the API; 127.0.0.1:8080 by default.")
 @click.option("--slots", metavar="N", help="Containers running at once; 16 by default.")
+@click.option("--plans", "plans_file", metavar="FILE", help="TOML file of the plans; built in: Starter, Pro, Team.")
 @click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file; /etc/oneoff/config.toml by default."
 )

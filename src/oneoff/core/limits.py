@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from oneoff.errors import InvalidDuration, TimeLimitTooLong
 
 CEILING_SECONDS = 30 * 24 * 3600  # of every run, whatever the plan
+_SIZES = {"": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?")
 
@@ -35,12 +37,22 @@ def format_duration(seconds: int) -> str:
     return "".join(parts) or "0s"
 
 
-def check_time_limit(seconds: int, most: int, whose: str) -> int:
-    """`seconds` when it is within `most`, the maximum of `whose` ("the Team plan"). Raises TimeLimitTooLong."""
+def check_time_limit(seconds: int, most: int, whose: str, would_do: Iterable[str] = ()) -> int:
+    """`seconds` when it is within `most`, the maximum of `whose` ("the Team plan"). Raises TimeLimitTooLong, naming the
+    plans that `would_do`."""
     most = min(most, CEILING_SECONDS)
     if seconds > most:
-        raise TimeLimitTooLong(format_duration(seconds), format_duration(most), whose)
+        raise TimeLimitTooLong(format_duration(seconds), format_duration(most), whose, would_do)
     return seconds
+
+
+def parse_bytes(text: str) -> int:
+    """Of `512MB`, `2GB`; a plain number is bytes. Binary, as the instance types are written. Raises ValueError."""
+    number = text.rstrip("kMGTB")
+    unit = text[len(number) :]
+    if unit not in _SIZES or not (number.isascii() and number.isdigit()):
+        raise ValueError("write for example 256MB or 20GB")
+    return int(number) * _SIZES[unit]
 
 
 def format_bytes(count: int) -> str:

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, tzinfo
 
 from oneoff.core.cron import Timing, next_instant
 from oneoff.core.cron_expression import parse_cron
-from oneoff.core.limits import check_time_limit
 from oneoff.errors import InvalidTimeOfDay
 
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
@@ -51,8 +50,3 @@ def limit_within(timeout_seconds: int, starts_at: datetime, ends_by: datetime | 
 def warning_at(started_at: datetime, timeout_seconds: int) -> datetime:
     """When a run is warned of its limit: at four fifths of it."""
     return started_at + timedelta(seconds=timeout_seconds * _WARNED_AT)
-
-
-def extend_limit(timeout_seconds: int, more_seconds: int, most: int, whose: str) -> int:
-    """The new limit of a going run. Raises TimeLimitTooLong beyond the maximum of `whose` ("the Team plan")."""
-    return check_time_limit(timeout_seconds + max(0, more_seconds), most, whose)

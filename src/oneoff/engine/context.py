@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from oneoff.chance import take
 from oneoff.core.clock import Clock
 from oneoff.core.ids import CHANCE_BYTES, make_id
+from oneoff.core.instance_types import CATALOGUE, Catalogue
+from oneoff.core.plan import PLANS, Plan, Plans, plan_of
 from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.engine.signals import Signals
 from oneoff.sealing import Sealer
@@ -28,6 +30,12 @@ class Context:
     instance: str
     workspace_id: str
     lease: str
+    plans: Plans = field(default_factory=lambda: PLANS)
+    catalogue: Catalogue = CATALOGUE
 
     def new_id(self, kind: str) -> str:
         return make_id(kind, self.clock.now(), take(CHANCE_BYTES))
+
+    def plan(self, plan_id: str) -> Plan:
+        """Raises PlanNotOffered."""
+        return plan_of(plan_id, self.plans)

@@ -11,13 +11,13 @@ from typing import Protocol
 from oneoff.core.firing import Surroundings, obstacle
 from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.overlap import Going, decide_overlap
-from oneoff.core.plan import PLANS, check_cron_gap, check_has_jobs
+from oneoff.core.plan import check_cron_gap, check_has_jobs
 from oneoff.core.run import Reason, Run, RunStatus, Trigger
 from oneoff.core.ticks import Absence, TickOutcome
 from oneoff.engine.context import Context
 from oneoff.engine.deadman import watch_success
 from oneoff.engine.ledger import absences_of, move_of, schedule_of, settle_due, timing_of, to_ticks
-from oneoff.errors import NoLiveImage, OneoffError
+from oneoff.errors import NoLiveImage, OneoffError, PlanRefused, TimeLimitTooLong
 from oneoff.store import crons, going, runs, ticks
 from oneoff.store.crons import Cron, CursorMove
 from oneoff.store.database import Connection
@@ -91,7 +91,7 @@ class Firing:
         return settled.to_fire
 
     def _fire_instant(self, cron: Cron, instant: datetime, cron_runs: CronRuns) -> Tick:
-        refusal = _plan_refusal(cron, self.now)
+        refusal = _plan_refusal(self._context, cron, self.now)
         around = Surroundings(is_blocked_by_plan=refusal is not None, has_live_image=cron.live_deploy_id is not None)
         if (stands := obstacle(around)) is not None:
             return self._tick(cron, instant, stands, refusal)
@@ -104,6 +104,8 @@ class Firing:
             run, box = cron_runs.make(cron, instant)
         except NoLiveImage as problem:
             return self._tick(cron, instant, TickOutcome.NO_LIVE_IMAGE, str(problem))
+        except (PlanRefused, TimeLimitTooLong) as problem:  # the job's limit was within the plan when it was saved
+            return self._tick(cron, instant, TickOutcome.BLOCKED_BY_PLAN, str(problem))
         except OneoffError as problem:
             return self._tick(cron, instant, TickOutcome.REFUSED, str(problem))
         for run_id in decision.cancel:
@@ -130,14 +132,14 @@ class Firing:
         self.stopped.append(run_id)
 
 
-def _plan_refusal(cron: Cron, now: datetime) -> str | None:
+def _plan_refusal(context: Context, cron: Cron, now: datetime) -> str | None:
     """Asked again at each tick: the plan may have changed since the cron was saved."""
-    plan = PLANS[cron.plan]
-    if plan.has_jobs and plan.smallest_cron_gap_seconds <= _FINEST_SECONDS:
-        return None
     try:
-        check_has_jobs(plan)
-        check_cron_gap(plan, timing_of(cron.expression, cron.zone, cron.dst_policy), now)
+        plan = context.plan(cron.plan)
+        if plan.has_jobs and plan.smallest_cron_gap_seconds <= _FINEST_SECONDS:
+            return None
+        check_has_jobs(plan, context.plans)
+        check_cron_gap(plan, timing_of(cron.expression, cron.zone, cron.dst_policy), now, context.plans)
     except OneoffError as problem:
         return str(problem)
     return None

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from oneoff import journal
-from oneoff.core.plan import PLANS
 from oneoff.core.run import FINAL
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
@@ -77,7 +76,7 @@ class Janitor:
         now, after = self._context.clock.now(), self._ticks_of
 
         def work(connection: Connection) -> str:
-            plan = PLANS[crons.find_plan(connection, self._context.workspace_id)]
+            plan = self._context.plan(crons.find_plan(connection, self._context.workspace_id))
             cron_id = after
             for _ in range(_LEDGERS_AT_ONCE):
                 if (found := ticks.find_cron_after(connection, cron_id)) is None:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 
 from oneoff.core.command import Command, complete_argv
 from oneoff.core.image import parse_image_ref
-from oneoff.core.instance_types import CATALOGUE
 from oneoff.core.run import Run, container_name
 from oneoff.core.variables import builtin_variables
 from oneoff.drivers.driver import ContainerSpec, PreparedImage, RegistryCredentials, Resources
@@ -44,7 +43,7 @@ def deadline_of(run: Run, started_at: datetime) -> datetime:
 
 
 def make_spec(context: Context, run: Run, facts: StartFacts, image: PreparedImage) -> ContainerSpec:
-    instance_type = next(each for each in CATALOGUE if each.id == run.instance_type)
+    instance_type = next(each for each in context.catalogue if each.id == run.instance_type)
     opened = json.loads(context.sealer.open(facts.variables_sealed, variables_place(run.id)))
     now = context.clock.now()
     return ContainerSpec(

@@ -11,7 +11,7 @@ from oneoff.core.cron_preview import Previewed, preview
 from oneoff.core.dst import DstPolicy
 from oneoff.core.job import check_job_name
 from oneoff.core.overlap import Overlap
-from oneoff.core.plan import PLANS, check_cron_gap, check_has_jobs
+from oneoff.core.plan import check_cron_gap
 from oneoff.core.run import Run, Trigger
 from oneoff.core.ticks import DEFAULT_WINDOW_SECONDS, CatchUp, TickOutcome, check_schedule, next_fire
 from oneoff.engine.ledger import record_until, schedule_of, timing_of
@@ -20,6 +20,7 @@ from oneoff.operations import jobs
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.launches import Materials, get_materials
+from oneoff.operations.limits import check_may_run
 from oneoff.operations.room import check_room
 from oneoff.operations.runs import Origin, make_run
 from oneoff.store import crons, idempotency, ticks
@@ -100,7 +101,7 @@ def insert_cron(context: Context, connection: Connection, new: NewCron, managed_
         created_at=now,
         **{**_DEFAULTS, **given, "name": _choose_name(connection, job.id, given["name"])},
     )
-    _check(connection, cron, now)
+    _check(context, connection, cron, now)
     cron = replace(cron, next_due_at=next_fire(schedule_of(cron), now))
     if not crons.save_new(connection, cron):
         raise AlreadyExists("cron", f"{job.path} {cron.name}", "choose another name, or change that one")
@@ -137,7 +138,7 @@ def update_cron(context: Context, connection: Connection, cron: Cron, settings: 
             raise AlreadyExists("cron", f"{cron.job} {changes['name']}", "choose another name")
     cursor = max(_record_all(connection, cron, now, _CHANGED), now)
     changed = replace(cron, **changes, cursor=cursor)
-    _check(connection, changed, now)
+    _check(context, connection, changed, now)
     due = next_fire(schedule_of(changed), cursor)
     crons.save_changes(connection, cron.id, {**changes, "cursor": cursor, "next_due_at": due})
     return crons.get_cron(connection, cron.id)
@@ -258,13 +259,12 @@ def _to_utc(name: str, moment: datetime) -> datetime:
         raise InvalidSchedule(f"{name} is beyond the calendar", name) from None
 
 
-def _check(connection: Connection, cron: Cron, now: datetime) -> None:
-    plan = PLANS[crons.find_plan(connection, cron.workspace_id)]
-    check_has_jobs(plan)
+def _check(context: Context, connection: Connection, cron: Cron, now: datetime) -> None:
+    plan = check_may_run(context, crons.find_plan(connection, cron.workspace_id))
     if len(cron.expression) > _MOST_CHARACTERS:
         raise InvalidCron(cron.expression[:40] + "…", f"it has more than {_MOST_CHARACTERS} characters")
     schedule = schedule_of(cron)
-    check_cron_gap(plan, schedule.timing, now)
+    check_cron_gap(plan, schedule.timing, now, context.plans)
     check_schedule(schedule, now)
     if next_fire(schedule, now) is None:
         raise InvalidSchedule("the cron would never fire: its dates or its expression leave no instant", "ends_at")

@@ -32,9 +32,11 @@ class Installation:
         return f"{int(now.timestamp()):x}-{os.urandom(8).hex()}"
 
 
-async def set_up(database: Database, sealer: Sealer, clock: Clock, data_dir: Path) -> Installation:
+async def set_up(
+    database: Database, sealer: Sealer, clock: Clock, data_dir: Path, first_plan: str = FIRST_PLAN
+) -> Installation:
     """Who this installation is; at first start with its workspace and an admin token in `data_dir`. Safe when several
-    servers do it at once on one database.
+    servers do it at once on one database. `first_plan` is that of a workspace made now.
 
     Raises StoreUnavailable when the database was sealed with another secret.key.
     """
@@ -48,7 +50,7 @@ async def set_up(database: Database, sealer: Sealer, clock: Clock, data_dir: Pat
         kept = installation.save_value_if_absent(connection, "instance", instance)
         workspace = installation.save_value_if_absent(connection, "workspace", workspace_id)
         installation.save_value_if_absent(connection, configuration.NAME, configuration.new_version())
-        installation.save_workspace_if_absent(connection, workspace, "default", FIRST_PLAN, now)
+        installation.save_workspace_if_absent(connection, workspace, "default", first_plan, now)
         return Installation(kept, workspace)
 
     found = await database.run(work)

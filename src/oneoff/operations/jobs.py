@@ -9,17 +9,15 @@ from typing import Any
 
 from oneoff.core.command import make_command, make_entrypoint
 from oneoff.core.groups import make_group
-from oneoff.core.instance_types import check_fits, choose_instance_type
 from oneoff.core.job import Job as Job
 from oneoff.core.job import check_job_name, with_arguments
-from oneoff.core.limits import check_time_limit
-from oneoff.core.plan import PLANS
 from oneoff.core.retry_text import make_retries, to_text
 from oneoff.core.run import Run
 from oneoff.core.variables import Variable, check_variables
 from oneoff.errors import AlreadyExists, InvalidBody, JobHasCrons
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
+from oneoff.operations.limits import check_may_run, check_time, choose_size
 from oneoff.operations.runs import Origin, RunRequest, accept, insert_run
 from oneoff.operations.time_control import check_must_end_by, check_warning, next_end
 from oneoff.operations.variables import VariableChange, Variables, apply_change
@@ -195,7 +193,8 @@ def variables_place(job_id: str) -> str:
 
 
 def check_settings(context: Context, launch: Launch, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a Job that `given` settings become. Raises InvalidInput."""
+    """The fields of a Job that `given` settings become. Raises InvalidInput, PlanHasNoJobs."""
+    check_may_run(context, launch.plan)
     fields = {name: SETTINGS[name](context, launch, value) for name, value in given.items() if name in SETTINGS}
     if "command" in given or "shell" in given:
         fields["command"] = make_command(given.get("command"), given.get("shell"))
@@ -221,14 +220,11 @@ def _taken(job: Job) -> AlreadyExists:
 
 
 def _check_instance_type(context: Context, launch: Launch, asked: str | None) -> str | None:
-    if asked is None:
-        return None
-    return check_fits(choose_instance_type(asked, launch.type), context.facts.cpus, context.facts.memory_bytes).id
+    return None if asked is None else choose_size(context, asked, launch.type).id
 
 
-def _check_timeout(_context: Context, launch: Launch, asked: int | None) -> int | None:
-    plan = PLANS[launch.plan]
-    return None if asked is None else check_time_limit(asked, plan.longest_run_seconds, f"the {plan.name} plan")
+def _check_timeout(context: Context, launch: Launch, asked: int | None) -> int | None:
+    return None if asked is None else check_time(context, context.plan(launch.plan), asked)
 
 
 # Each takes what the caller gave (None = the default) and returns what is kept.

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oneoff.core.command import Command
-from oneoff.core.instance_types import CATALOGUE, check_fits
-from oneoff.core.limits import check_time_limit
-from oneoff.core.plan import PLANS
 from oneoff.core.run import Run
 from oneoff.engine.again import insert_again
 from oneoff.engine.spec import variables_place
@@ -18,6 +15,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.jobs import open_job_variables
 from oneoff.operations.launches import get_materials
+from oneoff.operations.limits import check_may_run, check_time, choose_size
 from oneoff.operations.runs import Origin, accept
 from oneoff.store import jobs, runs
 from oneoff.store.dialect import Connection
@@ -42,8 +40,9 @@ class Difference:
 async def run_again(
     context: Context, run_id: str, origin: Origin, request: Idempotency | None = None
 ) -> tuple[Run, Difference]:
-    """The new run, queued and durable. Raises NotFound for the run or its service, TimeLimitTooLong and
-    InstanceTypeTooLarge where plan or node have less now, DiskFull, IdempotencyKeyReused."""
+    """The new run, queued and durable. Raises NotFound for the run or its service; PlanHasNoJobs, TimeLimitTooLong,
+    UnknownInstanceType and InstanceTypeTooLarge where plan, catalogue or node have less now; DiskFull,
+    IdempotencyKeyReused."""
     check_id("run", run_id)
 
     def insert(connection: Connection) -> Run:
@@ -83,11 +82,8 @@ def tell_difference(context: Context, connection: Connection, run: Run) -> Diffe
 
 
 def _check_limits(context: Context, launch: Launch, run: Run) -> None:
-    plan = PLANS[launch.plan]
-    check_time_limit(run.timeout_seconds, plan.longest_run_seconds, f"the {plan.name} plan")
-    for each in CATALOGUE:
-        if each.id == run.instance_type:
-            check_fits(each, context.facts.cpus, context.facts.memory_bytes)
+    check_time(context, check_may_run(context, launch.plan), run.timeout_seconds)
+    choose_size(context, run.instance_type, launch.type)
 
 
 def _pair(then: str, now: str | None) -> Pair | None:

@@ -10,10 +10,7 @@ from typing import Any
 
 from oneoff.core.command import Command, Entrypoint
 from oneoff.core.groups import make_group
-from oneoff.core.instance_types import check_fits, choose_instance_type
-from oneoff.core.limits import check_time_limit
 from oneoff.core.outcome import Outcome, StopKind
-from oneoff.core.plan import PLANS
 from oneoff.core.queue import in_order
 from oneoff.core.run import NOTHING_YET, Reason, Run, RunStatus, Trigger
 from oneoff.core.service import parse_path
@@ -24,6 +21,7 @@ from oneoff.errors import NoLiveImage, NotFound
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.launches import Materials, get_materials
+from oneoff.operations.limits import check_may_run, check_time, choose_size
 from oneoff.operations.room import check_room
 from oneoff.operations.variables import VariableChange, Variables, apply_change
 from oneoff.store import concurrency, idempotency, runs, services
@@ -103,7 +101,7 @@ async def accept_run(
 ) -> Run:
     """The run, queued and durable; the engine knows. The same `idempotent` request gives the same run again.
 
-    Raises NotFound, NoLiveImage, InvalidInput, DiskFull, IdempotencyKeyReused.
+    Raises NotFound, NoLiveImage, PlanHasNoJobs, InvalidInput, DiskFull, IdempotencyKeyReused.
     """
     check_id("service", service_id)
     return await accept(context, lambda c: insert_run(context, c, service_id, request, origin), idempotent)
@@ -229,13 +227,10 @@ def _seal_variables(context: Context, found: Variables, request: RunRequest, run
 
 
 def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, origin: Origin) -> Run:
-    """The row of an accepted run. Raises NoLiveImage and what is wrong with its limits."""
+    """The row of an accepted run. Raises NoLiveImage, PlanHasNoJobs, and what is wrong with its limits."""
+    plan = check_may_run(context, launch.plan)
     image = request.image or _live_image(launch)
-    plan = PLANS[launch.plan]
-    most = plan.longest_run_seconds
-    chosen = choose_instance_type(request.instance_type or launch.instance_type, launch.type)
-    check_fits(chosen, context.facts.cpus, context.facts.memory_bytes)
-    timeout = most if request.timeout_seconds is None else request.timeout_seconds
+    chosen = choose_size(context, request.instance_type or launch.instance_type, launch.type)
     return Run(
         id=run_id,
         workspace_id=launch.workspace_id,
@@ -247,7 +242,7 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, or
         shell=request.command.shell,
         entrypoint=launch.entrypoint if request.entrypoint is None else request.entrypoint,
         instance_type=chosen.id,
-        timeout_seconds=check_time_limit(timeout, most, f"the {plan.name} plan"),
+        timeout_seconds=check_time(context, plan, request.timeout_seconds),
         grace_seconds=context.settings.grace_seconds,
         retries=request.retries,
         concurrency_group=request.concurrency_group,

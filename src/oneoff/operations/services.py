@@ -9,13 +9,13 @@ from typing import Any
 
 from oneoff.core.command import KEEP, make_entrypoint
 from oneoff.core.image import ImageRef, parse_image_ref
-from oneoff.core.instance_types import check_fits, choose_instance_type, default_for
 from oneoff.core.service import DEFAULT_NAME, ServicePath, ServiceType, check_capabilities, parse_path
 from oneoff.drivers.driver import PreparedImage, RegistryCredentials
 from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy, ServiceHasJobs
 from oneoff.operations import deploys
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
+from oneoff.operations.limits import choose_size
 from oneoff.operations.pauses import settle_within
 from oneoff.store import deploys as deploy_rows
 from oneoff.store import environments, idempotency, jobs, runs, services
@@ -199,10 +199,7 @@ def _taken(path: str) -> AlreadyExists:
 
 
 def _check_instance_type(context: Context, kind: ServiceType, asked: str | None) -> str:
-    if asked is None:
-        return default_for(kind).id
-    chosen = choose_instance_type(asked, kind)
-    return check_fits(chosen, context.facts.cpus, context.facts.memory_bytes).id
+    return choose_size(context, asked, kind).id
 
 
 def _check_networks(_context: Context, _kind: ServiceType, asked: Sequence[str] | None) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from oneoff.core.limits import format_duration
-from oneoff.core.plan import PLANS
+from oneoff.core.plan import check_longest_run
 from oneoff.core.run import Run
-from oneoff.core.windows import end_by, extend_limit, parse_time_of_day
+from oneoff.core.windows import end_by, parse_time_of_day
 from oneoff.errors import InvalidBody, RunNotGoing
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
@@ -47,11 +47,10 @@ async def extend_run(context: Context, run_id: str, more_seconds: int) -> Run:
 
     def work(connection: Connection) -> Run:
         run = runs.get_run(connection, run_id)
-        plan = PLANS[get_materials(context, connection, run.service_id).launch.plan] if run.is_going else None
-        if plan is None or run.stop_kind is not None:
+        if not run.is_going or run.stop_kind is not None:
             raise RunNotGoing(run_id, run.status.value if run.status.is_final else "being ended")
-        most = plan.longest_run_seconds
-        limit = extend_limit(run.timeout_seconds, more_seconds, most, f"the {plan.name} plan")
+        plan = context.plan(get_materials(context, connection, run.service_id).launch.plan)
+        limit = check_longest_run(plan, run.timeout_seconds + more_seconds, context.plans)
         if not runs.extend_if_going(connection, run_id, limit):
             raise RunNotGoing(run_id, "being ended")
         return runs.get_run(connection, run_id)
