@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the code: docs/settings.md and docs/states.md.
+"""Writes the reference pages that come from the code: docs/settings.md, docs/states.md and docs/events.md.
 
     .venv/bin/python tools/reference.py
 
@@ -10,11 +10,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from oneoff.core.events import BY_STATUS, KINDS
 from oneoff.core.limits import format_bytes, format_duration
 from oneoff.core.run import REASONS, TRANSITIONS
 from oneoff.settings import SETTINGS, environment_name
 
 DOCS = Path(__file__).parents[1] / "docs"
+_EVENTS = """\
+# Events
+
+What happened, in the order in which it was committed. `oneoff events` lists them, `oneoff events --follow` waits for
+more; `GET /api/v1/events` and `/api/v1/events/stream` are [the same over HTTP](api.md). An event is written in the
+transaction of what it tells of: neither is there without the other. `seq` grows with each event, and nothing ever
+appears behind a reader that has come to it: whoever asks for what lies behind the last `seq` misses nothing. Events
+older than the setting `events_kept_seconds` (90 days) are dropped.
+
+Each has `id`, `seq`, `kind`, `subject_id` (the run, cron, deploy … that it is about), `service_id` (of what belongs to
+a service), `created_at`, and a `body` with all of the fields below; what is unset is null, times are RFC 3339.
+
+| kind | subject | failure | |
+|---|---|---|---|"""
 
 
 def settings_page() -> str:
@@ -54,6 +69,17 @@ def states_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def events_page() -> str:
+    lines = [_EVENTS]
+    for name, kind in KINDS.items():
+        failure = "when `status` is `failed`" if name in BY_STATUS else "yes" if kind.is_failure else ""
+        lines.append(f"| [`{name}`](#{name.replace('.', '')}) | {kind.subject} | {failure} | {kind.text} |")
+    for name, kind in KINDS.items():
+        lines += ["", f"## {name}", "", kind.text, "", "| in the body | |", "|---|---|"]
+        lines += [f"| `{field}` | {text} |" for field, text in kind.body.items()]
+    return "\n".join(lines) + "\n"
+
+
 def _default(name: str, value: Any) -> str:
     match name:
         case "data_dir":
@@ -70,7 +96,7 @@ def _default(name: str, value: Any) -> str:
             return f"`{value}`"
 
 
-PAGES = {"settings.md": settings_page, "states.md": states_page}
+PAGES = {"settings.md": settings_page, "states.md": states_page, "events.md": events_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -5,7 +5,7 @@
     │   ├── InvalidName  InvalidPath  InvalidCommand  InvalidVariables  InvalidDuration  InvalidImageRef
     │   ├── InvalidCursor  InvalidBody
     │   ├── InvalidCron  UnknownTimeZone  InvalidSchedule  InvalidRetries  InvalidTimeOfDay  InvalidGroup
-    │   ├── CronTooFrequent
+    │   ├── CronTooFrequent  UnknownEventKind
     │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed  UnknownPlan
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
@@ -177,6 +177,14 @@ class InvalidGroup(InvalidInput):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.field = "group"
+
+
+class UnknownEventKind(InvalidInput):
+    code = "unknown_event_kind"
+
+    def __init__(self, kind: str, known: Iterable[str]) -> None:
+        super().__init__(f"there is no kind of event {kind!r}: write one of {', '.join(known)}, or for example run.*")
+        self.field = "kind"
 
 
 class CronTooFrequent(InvalidInput):

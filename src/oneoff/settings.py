@@ -100,6 +100,7 @@ class Settings:
     instance_types_file: Path | None = _setting(
         None, Path, "TOML file of the instance types, instead of the built-in catalogue."
     )
+    events_kept_seconds: int = _setting(90 * 86_400, parse_duration, "Events older than that are dropped.")
 
     @property
     def store_url(self) -> str:

@@ -1,4 +1,4 @@
-"""Crons, their ticks, pauses and events over HTTP."""
+"""Crons, their ticks and pauses over HTTP."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from oneoff.api.cron_shapes import CronShape, EventShape, TickShape
+from oneoff.api.cron_shapes import CronShape, TickShape
 from oneoff.core.ticks import TickOutcome
-from oneoff.store import events, ticks
-from oneoff.store.events import Event
+from oneoff.store import ticks
 from oneoff.store.ticks import Tick
 from tests.api.test_everywhere import check_problem
 from tests.operations.home import Home
@@ -123,16 +122,3 @@ async def test_ticks_are_listed_newest_first_by_pages_and_outcomes(client: Clien
     missed = (await client.get(address, params={"outcome": "missed"})).json()
     assert missed["items"] == rest["items"]
     check_problem(await client.get(address, params={"cursor": "eHg"}), 400, "invalid_cursor")
-
-
-async def test_events_are_listed_newest_first_by_kind_and_subject(client: Client, home: Home) -> None:
-    context = home.context
-    for kind in ("cron.overdue", "cron.recovered"):
-        event = Event(context.new_id("event"), context.workspace_id, kind, f"cron-{kind}", AT, {"n": 1})
-        await context.database.run(lambda c, e=event: events.save_new(c, e))  # type: ignore[misc]
-    listed = (await client.get("/events", params={"kind": "cron.overdue"})).json()["items"]
-    assert [(each["kind"], each["body"]) for each in listed] == [("cron.overdue", {"n": 1})]
-    assert list(listed[0]) == list(EventShape.model_fields)
-    page = (await client.get("/events", params={"limit": 1})).json()
-    rest = (await client.get("/events", params={"limit": 1, "cursor": page["next_cursor"]})).json()
-    assert {page["items"][0]["kind"], rest["items"][0]["kind"]} == {"cron.overdue", "cron.recovered"}

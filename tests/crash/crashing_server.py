@@ -63,6 +63,9 @@ class CountedDatabase:
     async def read(self, work: Callable[..., Any]) -> Any:
         return await self._inner.read(work)
 
+    def on_events(self, tell: Callable[[], None]) -> None:
+        self._inner.on_events(tell)
+
     def close(self) -> None:
         self._inner.close()
 

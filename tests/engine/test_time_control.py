@@ -95,7 +95,7 @@ async def test_a_warning_is_recorded_once_before_the_limit_and_again_after_an_ex
     await let_pass(world, run_id, 100)
     kinds = select(tables.events.c.kind).where(tables.events.c.subject_id == run_id)
     found = await world.database.read(lambda c: c.execute(kinds).scalars().all())
-    assert found == ["run.time_limit_near"] * 2
+    assert found == ["run.started", *["run.time_limit_near"] * 2]
     world.engine.finish(run_id)
 
 

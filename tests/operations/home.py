@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,8 @@ async def open_home(folder: Path, database_url: str | None = None) -> Home:
     settings = Settings(data_dir=folder, database_url=database_url, disk_reserve_bytes=0)
     database = open_database(settings.store_url)
     await database.run(upgrade)
+    signals, loop = Signals(), asyncio.get_running_loop()
+    database.on_events(lambda: loop.call_soon_threadsafe(signals.events_happened))
     sealer, clock = Sealer(b"k" * 32), SystemClock()
     installed = await set_up(database, sealer, clock, folder)
     engine = FakeEngine()
@@ -90,7 +93,7 @@ async def open_home(folder: Path, database_url: str | None = None) -> Home:
         facts=await driver.check(),
         sealer=sealer,
         clock=clock,
-        signals=Signals(),
+        signals=signals,
         instance=installed.instance,
         workspace_id=installed.workspace_id,
         lease=LEASE,

@@ -18,14 +18,14 @@ from oneoff.settings import SETTINGS, environment_name
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("examples/*/README.md")])
-GENERATED = {"cli.md", "api.md", "errors.md", "settings.md", "states.md"}
+GENERATED = {"cli.md", "api.md", "errors.md", "settings.md", "states.md", "events.md"}
 WRITTEN = [page for page in PAGES if page.name not in GENERATED]
 
 # The words of the product that exist, or are promised; each has its line in concepts.md.
 GLOSSARY = {
     "workspace", "project", "environment", "service", "deploy", "live image", "command", "variable", "run",
     "job", "batch", "cron", "tick", "trigger", "status", "reason", "instance type", "plan",
-    "time limit", "node", "slot", "driver", "handle", "token", "position",
+    "event", "time limit", "node", "slot", "driver", "handle", "token", "position",
 }  # fmt: skip
 MOST_LINES_OF_A_DECISION = 40
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from oneoff.core.clock import from_us
+from oneoff.core.clock import from_us, to_text
 from oneoff.core.command import Entrypoint
 from oneoff.core.instance_types import InstanceClass, InstanceType
 from oneoff.core.money import billed_until, format_usd, run_cost
@@ -42,10 +42,7 @@ def to_json(value: Any) -> bytes:
 
 def to_time(moment: datetime | None) -> str | None:
     """RFC 3339, UTC, without trailing zeros: 2026-11-22T10:26:23.12Z."""
-    if moment is None:
-        return None
-    text = moment.isoformat()[:-6]
-    return (text.rstrip("0") if moment.microsecond else text) + "Z"
+    return None if moment is None else to_text(moment)
 
 
 def to_run(view: RunView) -> dict[str, Any]:

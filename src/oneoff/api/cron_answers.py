@@ -1,4 +1,4 @@
-"""From crons, ticks and events to what the API answers: the shapes of `cron_shapes`, as plain values."""
+"""From crons and ticks to what the API answers: the shapes of `cron_shapes`, as plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from oneoff.core.cron_expression import parse_cron
 from oneoff.core.cron_preview import Previewed
 from oneoff.core.cron_words import describe_cron
 from oneoff.operations.crons import Cron, Tick
-from oneoff.operations.events import Event
 
 
 def to_cron(cron: Cron, coming: Iterable[Previewed]) -> dict[str, Any]:
@@ -62,16 +61,6 @@ def to_tick(tick: Tick) -> dict[str, Any]:
         "run_id": tick.run_id,
         "message": tick.message,
         "decided_at": to_time(tick.decided_at),
-    }
-
-
-def to_event(event: Event) -> dict[str, Any]:
-    return {
-        "id": event.id,
-        "kind": event.kind,
-        "subject_id": event.subject_id,
-        "body": dict(event.body),
-        "created_at": to_time(event.created_at),
     }
 
 

@@ -122,11 +122,3 @@ class TickShape(Shape):
 
 class PauseShape(Shape):
     crons_paused: bool
-
-
-class EventShape(Shape):
-    id: str
-    kind: str
-    subject_id: str
-    body: dict[str, Any]
-    created_at: Time

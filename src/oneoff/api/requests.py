@@ -64,6 +64,15 @@ def read_time_cursor(cursor: str | None) -> datetime | None:
     return from_us(int(text))
 
 
+def read_words_cursor(cursor: str | None, form: re.Pattern[str]) -> re.Match[str] | None:
+    """Of a list whose cursors say more than an id. Raises InvalidCursor."""
+    if cursor is None:
+        return None
+    if (match := form.fullmatch(_decode(cursor))) is None:
+        raise InvalidCursor(cursor)
+    return match
+
+
 def to_page(items: list[dict[str, Any]], limit: int) -> dict[str, Any]:
     """`items` were asked for with one more than `limit`, which tells whether there is another page."""
     shown = items[:limit]

@@ -31,6 +31,7 @@ _COMMANDS = {
     "runs": ("runs:runs", "The history of runs."),
     "job": ("job:job", "Saved jobs: commands with a name."),
     "cron": ("cron:cron", "Crons: jobs that run by the clock."),
+    "events": ("events:events", "What happened, and what happens from now on."),
     "deploy": ("deploys:deploy", "Make an image the live image of a service."),
     "service": ("services:service", "Services: what commands run in."),
     "env": ("variables:env", "Variables of environments and services."),

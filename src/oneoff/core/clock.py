@@ -26,3 +26,9 @@ def to_us(moment: datetime) -> int:
 
 def from_us(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=us)
+
+
+def to_text(moment: datetime) -> str:
+    """RFC 3339, UTC, without trailing zeros: 2026-11-22T10:26:23.12Z."""
+    text = moment.isoformat()[:-6]
+    return (text.rstrip("0") if moment.microsecond else text) + "Z"

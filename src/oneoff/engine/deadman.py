@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from oneoff.core.clock import to_text
 from oneoff.core.ticks import is_overdue
 from oneoff.engine.context import Context
+from oneoff.engine.events import cron_facts, record
 from oneoff.engine.ledger import schedule_of
-from oneoff.store import events, ticks
+from oneoff.store import ticks
 from oneoff.store.crons import Cron
 from oneoff.store.database import Connection
-from oneoff.store.events import Event
 
 OVERDUE, RECOVERED = "cron.overdue", "cron.recovered"
 
@@ -27,13 +28,13 @@ def watch_success(context: Context, connection: Connection, cron: Cron, now: dat
     since = cron.created_at if success is None else max(cron.created_at, success.scheduled_for)
     if not _is_overdue(cron, since):
         if cron.alerted_at is not None:
-            events.save_new(connection, _event(context, cron, RECOVERED, since, now))
+            _record(context, connection, cron, RECOVERED, since)
         return None
     # Only now: ticks that a pause kept back were not expected to succeed.
     paused = ticks.find_last_paused(connection, cron.id)
     if paused is not None and not _is_overdue(cron, max(since, paused)):
         return cron.alerted_at
-    events.save_new(connection, _event(context, cron, OVERDUE, since, now))
+    _record(context, connection, cron, OVERDUE, since)
     return now
 
 
@@ -44,13 +45,6 @@ def _is_overdue(cron: Cron, since: datetime) -> bool:
     return is_overdue(schedule_of(cron), since, before_this, cron.alert_after_ticks, timedelta(0))
 
 
-def _event(context: Context, cron: Cron, kind: str, since: datetime, now: datetime) -> Event:
-    body = {
-        "cron_id": cron.id,
-        "cron": cron.name,
-        "job_id": cron.job_id,
-        "job": cron.job,
-        "expected_ticks": cron.alert_after_ticks,
-        "last_success_at": since.isoformat(),
-    }
-    return Event(context.new_id("event"), cron.workspace_id, kind, cron.id, now, body)
+def _record(context: Context, connection: Connection, cron: Cron, kind: str, since: datetime) -> None:
+    more = {"expected_ticks": cron.alert_after_ticks, "last_success_at": to_text(since)}
+    record(context, connection, kind, cron.id, {**cron_facts(cron), **more}, cron.service_id)

@@ -17,7 +17,9 @@ from oneoff.drivers.driver import ContainerState, Handle, PreparedImage
 from oneoff.engine.admission import GroupFull, check_group
 from oneoff.engine.context import Context
 from oneoff.engine.ending import Ending
+from oneoff.engine.events import record_started
 from oneoff.engine.patience import Patience
+from oneoff.engine.retrying import end_if_leased
 from oneoff.engine.spec import make_spec, prepare_image
 from oneoff.engine.watch import Watch
 from oneoff.errors import (
@@ -38,6 +40,7 @@ _LOG_PATIENCE_SECONDS = 30.0  # for the rest of the output of a run whose end is
 
 Started = tuple[Run, Handle]
 Begin = Callable[[Run], Awaitable[Started | None]]
+Record = Callable[[Context, Connection, Run], None]
 
 
 class Stale(Exception):
@@ -65,7 +68,7 @@ class Executor:
             if run.must_end_at is not None and run.must_end_at <= now:
                 why = f"it had to end by {run.must_end_at:%Y-%m-%d %H:%M} UTC, and had no slot before"
                 end = End(Outcome(RunStatus.FAILED, Reason.TIMED_OUT), now, message=why)
-                runs.end_if_leased(connection, run_id, context.lease, end)
+                end_if_leased(context, connection, run, context.lease, end)
                 return None
             check_group(connection, run)
             return run, runs.fetch_start_facts(connection, run_id)
@@ -142,7 +145,7 @@ class Executor:
     async def _found_started(self, run: Run, handle: Handle) -> Started:
         """Commit that it runs."""
         if run.status is RunStatus.STARTING:
-            run = await self._commit(run, partial(runs.run_if_leased, at=self._context.clock.now()))
+            run = await self._commit(run, partial(runs.run_if_leased, at=self._context.clock.now()), record_started)
             self._context.signals.run_changed(run.id)
         return run, handle
 
@@ -211,12 +214,19 @@ class Executor:
         await self._ending.failed(run, Reason.START_FAILED, StartFailed("it could not be started", why))
         return None
 
-    async def _commit(self, run: Run, transition: Callable[[Connection, str, str], bool]) -> Run:
+    async def _commit(
+        self, run: Run, transition: Callable[[Connection, str, str], bool], record: Record | None = None
+    ) -> Run:
         """Apply a guarded transition under our lease and return the row as it is then. Raises Stale."""
         lease = self._context.lease
 
         def work(connection: Connection) -> Run | None:
-            return runs.get_run(connection, run.id) if transition(connection, run.id, lease) else None
+            if not transition(connection, run.id, lease):
+                return None
+            current = runs.get_run(connection, run.id)
+            if record is not None:
+                record(self._context, connection, current)
+            return current
 
         if (current := await self._context.database.run(work)) is None:
             raise Stale

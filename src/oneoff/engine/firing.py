@@ -16,7 +16,9 @@ from oneoff.core.run import Reason, Run, RunStatus, Trigger
 from oneoff.core.ticks import Absence, TickOutcome
 from oneoff.engine.context import Context
 from oneoff.engine.deadman import watch_success
+from oneoff.engine.events import record_ticks
 from oneoff.engine.ledger import absences_of, move_of, schedule_of, settle_due, timing_of, to_ticks
+from oneoff.engine.retrying import end_if_queued
 from oneoff.errors import NoLiveImage, OneoffError, PlanRefused, TimeLimitTooLong
 from oneoff.store import crons, going, runs, ticks
 from oneoff.store.crons import Cron, CursorMove
@@ -70,8 +72,10 @@ class Firing:
         deploys = crons.fetch_deploy_times(connection, waiting)
         cron_runs = self._prepare_runs(connection, ours)
         for cron in ours:
+            before = len(self._ticks)
             for instant in self._settle(cron, absences_of(cron, deploys.get(cron.service_id, ()))):
                 self._ticks.append(self._fire_instant(cron, instant, cron_runs))
+            record_ticks(self._context, connection, cron, self._ticks[before:])
         runs.save_all_new(connection, list(self._new.values()))
         ticks.save_new(connection, self._ticks)
         if not crons.move_cursors_if_unchanged(connection, self._moves):
@@ -127,7 +131,8 @@ class Firing:
         end = End(canceled, self.now, message=f"replaced by the next run of {actor}")
         if (new := self._new.pop(run_id, None)) is not None:  # it must be there before it can be ended
             runs.save_all_new(self._connection, [new])
-        if not runs.end_if_queued(self._connection, run_id, end):
+        run = runs.get_run(self._connection, run_id)
+        if not end_if_queued(self._context, self._connection, run, end):
             runs.request_stop(self._connection, run_id, StopKind.CANCEL, actor, self.now)
         self.stopped.append(run_id)
 

@@ -1,4 +1,5 @@
-"""Cleans up: containers of runs that have ended, logs to compress, images nobody needs, old idempotency keys."""
+"""Cleans up: containers of runs that have ended, logs to compress, images nobody needs, what is old of keys, ticks and
+events."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ from oneoff.engine.dispatcher import Dispatcher
 from oneoff.errors import DriverError
 from oneoff.logs.archive import compress_log
 from oneoff.logs.folder import ARCHIVE, END, log_folder
-from oneoff.store import crons, deploys, idempotency, runs, ticks
+from oneoff.store import crons, deploys, events, idempotency, runs, ticks
 from oneoff.store.database import Connection
 
 _LOOK_AGAIN_SECONDS = 60.0
 _LEDGERS_AT_ONCE = 200
+_EVENTS_AT_ONCE = 1000
 _IDEMPOTENCY_KEPT = timedelta(hours=24)
 
 
@@ -37,7 +39,7 @@ class Janitor:
 
     async def tick(self) -> float:
         cleaning = (self._remove_containers, self._drop_images, self._compress_logs)
-        for clean in (*cleaning, self._forget_keys, self._forget_ticks):
+        for clean in (*cleaning, self._forget_keys, self._forget_ticks, self._forget_events):
             try:
                 await clean()
             except DriverError as problem:
@@ -86,6 +88,12 @@ class Janitor:
             return cron_id
 
         self._ticks_of = await self._context.database.run(work)
+
+    async def _forget_events(self) -> None:
+        """By age, some at a time: others write between two."""
+        before = self._context.clock.now() - timedelta(seconds=self._context.settings.events_kept_seconds)
+        while await self._context.database.run(lambda c: events.forget_old(c, before, None, _EVENTS_AT_ONCE)):
+            pass
 
     async def _forget_keys(self) -> None:
         before = self._context.clock.now() - _IDEMPOTENCY_KEPT

@@ -11,6 +11,8 @@ from oneoff.core.cron import Timing, next_instant
 from oneoff.core.cron_expression import parse_cron
 from oneoff.core.dst import DstPolicy
 from oneoff.core.ticks import PUNCTUAL, Absence, DueTicks, LedgerRow, Schedule, TickOutcome, next_fire, settle
+from oneoff.engine.context import Context
+from oneoff.engine.events import record_ticks
 from oneoff.store import crons, ticks
 from oneoff.store.crons import Cron, CursorMove
 from oneoff.store.database import Connection
@@ -90,17 +92,19 @@ def _next_instant(timing: Timing, after: datetime) -> datetime | None:
     return next_instant(timing, after)
 
 
-def record_until(connection: Connection, cron: Cron, now: datetime, why: str) -> datetime:
+def record_until(context: Context, connection: Connection, cron: Cron, now: datetime, why: str) -> datetime:
     """Bring the ledger up to `now` and fire nothing, because what the cron does changes at this moment. Returns the
     cursor. The caller writes it, or calls `settle_all`."""
     closed = absences_of(cron, ()) or [Absence(now, None, TickOutcome.PAUSED)]
     due = settle(schedule_of(cron), cron.cursor, now, closed)
-    ticks.save_new(connection, to_ticks(cron, due.rows, now, why if due.rows else None))
+    decided = to_ticks(cron, due.rows, now, why)
+    ticks.save_new(connection, decided)
+    record_ticks(context, connection, cron, decided)
     return due.cursor
 
 
-def settle_all(connection: Connection, affected: Sequence[Cron], now: datetime, why: str) -> None:
+def settle_all(context: Context, connection: Connection, affected: Sequence[Cron], now: datetime, why: str) -> None:
     """`record_until` for many, with their cursors. The crons were read, and locked, in this transaction."""
-    moves = [move_of(cron, record_until(connection, cron, now, why), cron.alerted_at) for cron in affected]
+    moves = [move_of(cron, record_until(context, connection, cron, now, why), cron.alerted_at) for cron in affected]
     moved = crons.move_cursors_if_unchanged(connection, moves)
     assert moved, "rows that are locked do not change"

@@ -1,6 +1,5 @@
-"""Ends an attempt and puts the next one into the queue, in one transaction: nothing is lost or doubled by a crash.
-
-Called by whoever ends runs: ending, rescuer, dispatcher.
+"""Ends an attempt, records it, and puts the next one into the queue, in one transaction: nothing is lost or doubled by
+a crash. Called by whoever ends runs.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from oneoff.core.retry_text import from_text
 from oneoff.core.run import Run, Trigger
 from oneoff.engine.again import insert_again
 from oneoff.engine.context import Context
+from oneoff.engine.events import record_ended
 from oneoff.store import runs
 from oneoff.store.dialect import Connection
 from oneoff.store.runs import End
@@ -19,7 +19,7 @@ def end_if_leased(context: Context, connection: Connection, run: Run, lease: str
     """As `store.runs.end_if_leased`, with the attempt that follows."""
     applied = runs.end_if_leased(connection, run.id, lease, end)
     if applied:
-        _retry(context, connection, run, end)
+        _follow_up(context, connection, run, end)
     return applied
 
 
@@ -27,19 +27,25 @@ def end_if_queued(context: Context, connection: Connection, run: Run, end: End) 
     """As `store.runs.end_if_queued`, with the attempt that follows."""
     applied = runs.end_if_queued(connection, run.id, end)
     if applied:
-        _retry(context, connection, run, end)
+        _follow_up(context, connection, run, end)
     return applied
 
 
-def _retry(context: Context, connection: Connection, run: Run, end: End) -> None:
+def _follow_up(context: Context, connection: Connection, run: Run, end: End) -> None:
+    again = _retry(context, connection, run, end)
+    record_ended(context, connection, run, end, None if again is None else again.id)
+
+
+def _retry(context: Context, connection: Connection, run: Run, end: End) -> Run | None:
+    """The next attempt, if there is to be one."""
     if run.retries is None:
-        return
+        return None
     policy = from_text(run.retries)
     begins = next_attempt_at(policy, run.attempt, end.outcome, end.finished_at, run.must_end_at)
     # Somebody who asked for its end does not want another one, even if the command was faster.
     if begins is None or runs.get_run(connection, run.id).stop_kind == "cancel":
-        return
-    insert_again(
+        return None
+    return insert_again(
         context,
         connection,
         run,

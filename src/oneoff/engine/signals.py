@@ -19,6 +19,7 @@ class Signals:
         self.schedule = asyncio.Event()  # a cron may be due earlier than the scheduler thinks
         self.stopping = asyncio.Event()  # the server is going down: streams end now
         self.ended: deque[str] = deque()  # runs whose log the janitor may compress
+        self.events_come = asyncio.Event()  # set at each commit with events, and replaced by a fresh one
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
 
     def run_accepted(self) -> None:
@@ -30,6 +31,11 @@ class Signals:
     def crons_changed(self) -> None:
         self.schedule.set()
 
+    def events_happened(self) -> None:
+        """Whoever waits for events takes `events_come` before it looks, and waits for that one."""
+        come, self.events_come = self.events_come, asyncio.Event()
+        come.set()
+
     def run_changed(self, run_id: str) -> None:
         """Its row changed: a status, a stop request, its waiting reason."""
         for event in self._watchers.get(run_id, ()):
@@ -37,6 +43,7 @@ class Signals:
 
     def server_stopping(self) -> None:
         self.stopping.set()
+        self.events_happened()
         for events in self._watchers.values():
             for event in events:
                 event.set()

@@ -12,13 +12,13 @@ from oneoff.core.outcome import Exit, StopKind
 from oneoff.core.run import Run
 from oneoff.drivers.driver import Handle, LogPosition
 from oneoff.engine.context import Context
+from oneoff.engine.events import record
 from oneoff.engine.spec import deadline_of
 from oneoff.errors import EngineUnavailable
 from oneoff.logs.folder import log_folder
 from oneoff.logs.writer import LogWriter
-from oneoff.store import events, runs
+from oneoff.store import runs
 from oneoff.store.database import Connection
-from oneoff.store.events import Event
 
 TIME_LIMIT_NEAR = "run.time_limit_near"
 _FRESH_SECONDS = 1.0  # an attachment later than that after the start is not the first one
@@ -130,8 +130,7 @@ class Watch:
 
         def work(connection: Connection) -> Run:
             if runs.warn_if_leased(connection, run.id, context.lease, now):
-                event = Event(context.new_id("event"), run.workspace_id, TIME_LIMIT_NEAR, run.id, now, left)
-                events.save_new(connection, event)
+                record(context, connection, TIME_LIMIT_NEAR, run.id, left, run.service_id)
             return runs.get_run(connection, run.id)
 
         warned = await context.database.run(work)

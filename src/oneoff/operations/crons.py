@@ -14,6 +14,7 @@ from oneoff.core.overlap import Overlap
 from oneoff.core.plan import check_cron_gap
 from oneoff.core.run import Run, Trigger
 from oneoff.core.ticks import DEFAULT_WINDOW_SECONDS, CatchUp, TickOutcome, check_schedule, next_fire
+from oneoff.engine.events import record_pause
 from oneoff.engine.ledger import record_until, schedule_of, timing_of
 from oneoff.errors import AlreadyExists, InvalidCron, InvalidName, InvalidSchedule
 from oneoff.operations import jobs
@@ -136,7 +137,7 @@ def update_cron(context: Context, connection: Connection, cron: Cron, settings: 
         changes["name"] = check_cron_name(given["name"] or "")
         if changes["name"] in crons.list_names(connection, cron.job_id):
             raise AlreadyExists("cron", f"{cron.job} {changes['name']}", "choose another name")
-    cursor = max(_record_all(connection, cron, now, _CHANGED), now)
+    cursor = max(_record_all(context, connection, cron, now, _CHANGED), now)
     changed = replace(cron, **changes, cursor=cursor)
     _check(context, connection, changed, now)
     due = next_fire(schedule_of(changed), cursor)
@@ -152,9 +153,10 @@ async def set_paused(context: Context, cron_id: str, paused: bool) -> Cron:
         cron = crons.get_cron(connection, cron_id)
         if cron.paused is not paused:
             now = context.clock.now()
-            cursor = record_until(connection, cron, now, _why(paused))
+            cursor = record_until(context, connection, cron, now, _why(paused))
             due = next_fire(schedule_of(cron), cursor)
             crons.save_changes(connection, cron_id, {"paused": paused, "cursor": cursor, "next_due_at": due})
+            record_pause(context, connection, ("cron", cron_id), paused, cron)
         return crons.get_cron(connection, cron_id)
 
     cron = await context.database.run(work)
@@ -168,7 +170,7 @@ async def delete_cron(context: Context, cron_id: str) -> None:
 
     def work(connection: Connection) -> None:
         cron = crons.get_cron(connection, cron_id)
-        _record_all(connection, cron, context.clock.now(), "the cron was deleted before they could fire")
+        _record_all(context, connection, cron, context.clock.now(), "the cron was deleted before they could fire")
         crons.delete_cron(connection, cron_id)
 
     await context.database.run(work)
@@ -229,9 +231,9 @@ def check_cron_name(name: str) -> str:
         raise problem from None
 
 
-def _record_all(connection: Connection, cron: Cron, now: datetime, why: str) -> datetime:
+def _record_all(context: Context, connection: Connection, cron: Cron, now: datetime, why: str) -> datetime:
     """Also instants that jitter still holds back: the cron will not know of them any more."""
-    return record_until(connection, replace(cron, jitter_seconds=0), now, why)
+    return record_until(context, connection, replace(cron, jitter_seconds=0), now, why)
 
 
 def _choose_name(connection: Connection, job_id: str, asked: str | None) -> str:

@@ -13,6 +13,7 @@ _KINDS = {
     "job": ("job",),
     "cron": ("cron",),
     "token": ("token",),
+    "event": ("event",),
 }
 
 

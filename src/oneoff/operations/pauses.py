@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from oneoff.engine.events import record_pause
 from oneoff.engine.ledger import settle_all
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
@@ -21,6 +22,7 @@ async def pause_environment(context: Context, environment_id: str, paused: bool)
         if crons.is_environment_paused(connection, environment_id) is not paused:
             settle_within(context, connection, CronFilter(environment_id=environment_id), paused)
             crons.pause_environment(connection, environment_id, paused)
+            record_pause(context, connection, ("environment", environment_id), paused, None)
 
     return await _pause(context, work, paused)
 
@@ -32,6 +34,7 @@ async def pause_workspace(context: Context, paused: bool) -> bool:
         if crons.is_workspace_paused(connection, context.workspace_id) is not paused:
             settle_within(context, connection, CronFilter(), paused)
             crons.pause_workspace(connection, context.workspace_id, paused)
+            record_pause(context, connection, ("workspace", context.workspace_id), paused, None)
 
     return await _pause(context, work, paused)
 
@@ -41,7 +44,9 @@ def settle_within(context: Context, connection: Connection, affected: CronFilter
     only. For pauses, and for services that are suspended or resumed."""
     now: datetime = context.clock.now()
     due = crons.fetch_due_within(connection, affected, context.workspace_id, now)
-    settle_all(connection, due, now, "closed before they could fire" if closing else "closed when they were due")
+    settle_all(
+        context, connection, due, now, "closed before they could fire" if closing else "closed when they were due"
+    )
 
 
 async def _pause(context: Context, work: Callable[[Connection], None], paused: bool) -> bool:

@@ -16,6 +16,7 @@ from oneoff.core.run import NOTHING_YET, Reason, Run, RunStatus, Trigger
 from oneoff.core.service import parse_path
 from oneoff.core.variables import check_variables
 from oneoff.engine.admission import fetch_queue
+from oneoff.engine.retrying import end_if_queued
 from oneoff.engine.spec import variables_place
 from oneoff.errors import NoLiveImage, NotFound
 from oneoff.operations.context import Context
@@ -188,7 +189,8 @@ async def cancel_run(context: Context, run_id: str, actor: str) -> Run:
     end = End(Outcome(RunStatus.CANCELED, Reason.CANCELED), now, message=f"canceled by {actor} before it started")
 
     def work(connection: Connection) -> Run:
-        if not runs.end_if_queued(connection, run_id, end):
+        run = runs.get_run(connection, run_id)
+        if not end_if_queued(context, connection, run, end):
             runs.request_stop(connection, run_id, StopKind.CANCEL, actor, now)
         return runs.get_run(connection, run_id)
 

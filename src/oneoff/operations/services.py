@@ -11,6 +11,7 @@ from oneoff.core.command import KEEP, make_entrypoint
 from oneoff.core.image import ImageRef, parse_image_ref
 from oneoff.core.service import DEFAULT_NAME, ServicePath, ServiceType, check_capabilities, parse_path
 from oneoff.drivers.driver import PreparedImage, RegistryCredentials
+from oneoff.engine.events import record_service
 from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy, ServiceHasJobs
 from oneoff.operations import deploys
 from oneoff.operations.context import Context
@@ -70,6 +71,7 @@ async def create_service(context: Context, new: NewService, actor: str, request:
             raise _taken(service.path)
         if deploy is not None:
             deploy_rows.save_new(connection, deploy)
+        record_service(context, connection, "service.created", service)
         idempotency.save_resource(connection, request, service.id, service.created_at)
         return services.get_service(connection, service.id)
 
@@ -117,6 +119,8 @@ async def set_suspended(context: Context, service_id: str, suspended: bool) -> S
         if services.get_service(connection, service_id).suspended is not suspended:
             settle_within(context, connection, CronFilter(service_id=service_id), suspended)
             services.save_changes(connection, service_id, {"suspended": suspended})
+            kind = "service.suspended" if suspended else "service.resumed"
+            record_service(context, connection, kind, services.get_service(connection, service_id))
         return services.get_service(connection, service_id)
 
     service = await context.database.run(work)
@@ -138,6 +142,7 @@ async def delete_service(context: Context, service_id: str, *, with_jobs: bool =
         jobs.delete_of_service(connection, service_id)
         services.delete_with_deploys(connection, service_id)
         environments.delete_if_empty(connection, service.environment_id)
+        record_service(context, connection, "service.deleted", service)
 
     await context.database.run(work)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from oneoff.core.clock import Clock
 from oneoff.core.ids import CHANCE_BYTES, make_id
+from oneoff.engine.events import record
 from oneoff.errors import InvalidBody, LastAdminToken, NotAllowed, NotAuthenticated
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
@@ -63,6 +64,7 @@ class Tokens:
             if (earlier := idempotency.find_resource(connection, request)) is not None:
                 return tokens.get_token(connection, earlier)
             tokens.save_new(connection, new)
+            self._record(connection, "token.created", new, caller)
             idempotency.save_resource(connection, request, new.id, now)
             return new
 
@@ -86,10 +88,15 @@ class Tokens:
             token = tokens.get_token(connection, token_id)
             if token.admin and tokens.count_admin_tokens(connection, token.workspace_id) == 1:
                 raise LastAdminToken
-            tokens.revoke_if_valid(connection, token_id, now)
+            if tokens.revoke_if_valid(connection, token_id, now):
+                self._record(connection, "token.revoked", token, caller)
 
         await self._context.database.run(work)
         self._known.clear()
+
+    def _record(self, connection: Connection, kind: str, token: Token, caller: Token) -> None:
+        body = {"name": token.name, "admin": token.admin, "actor": caller.name}
+        record(self._context, connection, kind, token.id, body)
 
     def _remembered(self, sha256: str) -> Token | None:
         found = self._known.get(sha256)

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from oneoff.errors import OneoffError, StoreUnavailable
+from oneoff.store import events
 from oneoff.store.sqlite import SqliteDatabase
 
 T = TypeVar("T")
@@ -34,6 +35,9 @@ class Database(Protocol):
     async def read(self, work: Work[T]) -> T:
         """Run `work` on a consistent, read-only view."""
 
+    def on_events(self, tell: Callable[[], object]) -> None:
+        """`tell` is called, in any thread, after each commit of this process with events in it."""
+
     def close(self) -> None: ...
 
 
@@ -49,6 +53,7 @@ class PostgresDatabase:
             isolation_level="REPEATABLE READ",
         )
         self._threads = ThreadPoolExecutor(_POSTGRES_CONNECTIONS, "store")
+        self._tell: Callable[[], object] = lambda: None
 
     @property
     def engine(self):  # type: ignore[no-untyped-def]
@@ -60,6 +65,9 @@ class PostgresDatabase:
     async def read(self, work: Work[T]) -> T:
         return await self.run(work)
 
+    def on_events(self, tell: Callable[[], object]) -> None:
+        self._tell = tell
+
     def close(self) -> None:
         self._threads.shutdown()
         self._engine.dispose()
@@ -68,7 +76,12 @@ class PostgresDatabase:
         for _ in range(20):
             try:
                 with self._engine.begin() as connection:
-                    return work(connection)
+                    events.drop_pending(connection)  # of a transaction that failed
+                    result = work(connection)
+                    happened = events.write_pending(connection)
+                if happened:
+                    self._tell()
+                return result
             except OneoffError:
                 raise
             except DBAPIError as problem:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection as Connection  # how the operations type their work, without knowing the library
-from sqlalchemy import Table
+from sqlalchemy import Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 
@@ -17,3 +17,13 @@ def insert_if_absent(connection: Connection, table: Table, values: Mapping[str, 
     # What comes back tells: the row count of an INSERT is not kept for every driver.
     statement = insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
     return connection.execute(statement, values).first() is not None
+
+
+def lock_order(connection: Connection) -> None:
+    """Until the end of the transaction nobody else passes here, so that what is numbered behind it is numbered in the
+    order of commits. On SQLite only one writes anyway. To be called last: it holds up all who come here."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(_LOCK_ORDER)
+
+
+_LOCK_ORDER = text("SELECT pg_advisory_xact_lock(5726623061)")

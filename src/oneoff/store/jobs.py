@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
@@ -21,6 +22,17 @@ _SELECT = select(
     *(jobs.c[name] for name in _OWN), jobs.c.command, jobs.c.shell, services.c.path.label("service")
 ).join_from(jobs, services, jobs.c.service_id == services.c.id)
 _BY_ID = _SELECT.where(jobs.c.id == bindparam("job_id"))
+
+
+_STANDING = select(jobs.c.name, jobs.c.failing_since).where(jobs.c.id == bindparam("job_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job's runs end at present: `failing_since` is the first failure after its last success, if so."""
+
+    name: str
+    failing_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,17 @@ def replace_job(connection: Connection, job: Job) -> None:
     """Everything but its id is as in `job` from now on. Its name was looked up before, in the same transaction."""
     row = {name: value for name, value in _to_row(job).items() if name != "id"}
     connection.execute(update(jobs).where(jobs.c.id == job.id).values(row))
+
+
+def find_standing(connection: Connection, job_id: str) -> Standing | None:
+    """None when the job was deleted."""
+    row = connection.execute(_STANDING, {"job_id": job_id}).one_or_none()
+    return None if row is None else Standing(row[0], None if row[1] is None else from_us(row[1]))
+
+
+def set_failing_since(connection: Connection, job_id: str, since: datetime | None) -> None:
+    value = None if since is None else to_us(since)
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(failing_since=value))
 
 
 def count_of_service(connection: Connection, service_id: str) -> int:

@@ -33,8 +33,9 @@ def upgrade(connection: Connection) -> bool:
     return True
 
 
-def migrate(connection: Connection) -> None:
-    """Run the migrations that are missing; on an empty database all of them, which makes the same schema."""
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations that are missing; on an empty database all of them, which makes the same schema. Tests stop at
+    an earlier one."""
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -47,7 +48,7 @@ def migrate(connection: Connection) -> None:
     with EnvironmentContext(config, script) as environment:
         environment.configure(
             connection=connection,
-            fn=lambda revision, _: script._upgrade_revs("head", revision),
+            fn=lambda at, _: script._upgrade_revs(revision, at),
             render_as_batch=connection.dialect.name == "sqlite",
             transactional_ddl=False,
         )

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
 from oneoff.errors import StoreUnavailable
+from oneoff.store import events
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -53,6 +54,8 @@ class SqliteDatabase:
         self._queue: deque[_Waiting] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._tell: Callable[[], object] = lambda: None
+        self._happened = False
         self._thread = threading.Thread(target=self._write, name="store-write", daemon=True)
         self._thread.start()
 
@@ -68,6 +71,9 @@ class SqliteDatabase:
 
     async def read(self, work: Work[T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._read_now, work)
+
+    def on_events(self, tell: Callable[[], object]) -> None:
+        self._tell = tell
 
     def close(self) -> None:
         with self._wake:
@@ -101,6 +107,9 @@ class SqliteDatabase:
             except sqlite3.Error as problem:
                 self._give_up(batch, problem)
             self._answer(batch)
+            if self._happened:
+                self._happened = False
+                self._tell()
         self._connection.close()
 
     def _take(self) -> list[_Waiting]:
@@ -113,8 +122,10 @@ class SqliteDatabase:
         self._raw.execute("SAVEPOINT work")
         try:
             waiting.result = waiting.work(self._connection)
+            self._happened |= events.write_pending(self._connection)
         except BaseException as problem:
             waiting.problem = problem
+            events.drop_pending(self._connection)
             if not self._raw.in_transaction:  # e.g. a full disk rolled everything back by itself
                 raise sqlite3.OperationalError(str(problem)) from problem
             self._raw.execute("ROLLBACK TO work")

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -259,6 +260,7 @@ jobs = Table(
     Column("must_end_by", String(40)),  # "08:00 Europe/Berlin"
     Column("warn_seconds", Integer),
     Column("managed_by", Text),  # the job file that made it
+    Column("failing_since", BigInteger),  # the first failure after its last success; NULL = its last end was one
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("service_id", "name"),
@@ -347,14 +349,20 @@ batch_items = Table(
     Index("ix_batch_items_status", "batch_id", "status", "index"),
 )
 
+# `seq` grows in the order of commits: whoever has read up to one of them has missed nothing before it.
 events = Table(
     "events",
     metadata,
-    _id(),
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
     _owner("workspace_id", "workspaces"),
+    Column("service_id", String(32)),  # no foreign key: events outlive their service
     Column("kind", String(40), nullable=False),
     Column("subject_id", String(32), nullable=False),
     Column("body", Text, nullable=False),  # JSON
     Column("created_at", BigInteger, nullable=False),
-    Index("ix_events_subject", "subject_id", "id"),
+    Index("ix_events_kind", "kind", "seq"),
+    Index("ix_events_subject", "subject_id", "seq"),
+    Index("ix_events_service", "service_id", "seq"),
+    sqlite_autoincrement=True,  # the number of a row that expired is not given again
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0003"
 down_revision = "0002"
 
@@ -28,7 +31,33 @@ def _limits() -> None:
 
 
 def _events() -> None:
-    """The order in which events were committed."""
+    """The order in which events were committed; those of before in the order of their ids. Since when a job fails."""
+    op.execute("CREATE TABLE events_before AS SELECT * FROM events")
+    op.drop_table("events")
+    op.create_table(
+        "events",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(always=False), nullable=False
+        ),
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("workspace_id", sa.String(length=32), nullable=False),
+        sa.Column("service_id", sa.String(length=32), nullable=True),
+        sa.Column("kind", sa.String(length=40), nullable=False),
+        sa.Column("subject_id", sa.String(length=32), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_events_workspace_id")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
+        sa.UniqueConstraint("id", name=op.f("uq_events_id")),
+        sqlite_autoincrement=True,
+    )
+    for name in ("kind", "subject", "service"):
+        column = name if name == "kind" else f"{name}_id"
+        op.create_index(f"ix_events_{name}", "events", [column, "seq"], unique=False)
+    names = "id, workspace_id, kind, subject_id, body, created_at"
+    op.execute(f"INSERT INTO events ({names}) SELECT {names} FROM events_before ORDER BY id")  # noqa: S608 - constant
+    op.drop_table("events_before")
+    op.add_column("jobs", sa.Column("failing_since", sa.BigInteger(), nullable=True))
 
 
 def _webhooks() -> None:
