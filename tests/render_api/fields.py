@@ -122,3 +122,129 @@ ERROR = {"id": may(word), "message": must(word)}
 def listed(name: str, table: Mapping[str, Field]) -> dict[str, Field]:
     """An item of a list: the thing beside its cursor."""
     return {name: must(shape(table)), "cursor": must(lambda value: bool(re.fullmatch(r"[A-Za-z0-9_-]+", str(value))))}
+
+
+SUSPENDERS = one_of(
+    "admin", "billing", "user", "parent_service", "stuck_crashlooping", "hipaa_enablement", "unknown"
+)  # fmt: skip
+PLAN = one_of(
+    "starter", "starter_plus", "standard", "standard_plus", "pro", "pro_plus", "pro_max", "pro_ultra", "free", "custom"
+)  # fmt: skip
+REGION = one_of("frankfurt", "oregon", "ohio", "singapore", "virginia")
+RUNTIME = one_of("docker", "elixir", "go", "node", "python", "ruby", "rust", "image")
+DOCKER_DETAILS = {
+    "dockerCommand": must(text),
+    "dockerContext": must(text),
+    "dockerfilePath": must(text),
+    "preDeployCommand": may(text),
+}
+_DETAILS = {
+    "env": must(RUNTIME),
+    "runtime": must(RUNTIME),
+    "envSpecificDetails": must(shape(DOCKER_DETAILS)),
+    "plan": must(PLAN),
+    "region": must(REGION),
+    "buildPlan": must(one_of("starter", "performance")),
+    "sshAddress": may(text),
+    "maxShutdownDelaySeconds": may(whole),
+}
+WORKER = _DETAILS | {"numInstances": must(whole)}
+PRIVATE = WORKER | {"url": must(text), "openPorts": must(list_of(lambda value: True))}
+WEB = PRIVATE | {"healthCheckPath": must(text)}
+CRON = _DETAILS | {"schedule": must(text), "lastSuccessfulRunAt": may(time)}
+DETAILS = {"web_service": WEB, "private_service": PRIVATE, "background_worker": WORKER, "cron_job": CRON}
+SERVICE = {
+    "id": must(an_id("srv", "crn")),
+    "type": must(one_of("static_site", *DETAILS)),
+    "name": must(word),
+    "ownerId": must(an_id("tea")),
+    "slug": must(word),
+    "repo": may(text),
+    "branch": may(text),
+    "imagePath": may(word),
+    "rootDir": must(text),
+    "autoDeploy": must(one_of("yes", "no")),
+    "autoDeployTrigger": may(one_of("commit", "checksPass", "off")),
+    "notifyOnFail": must(one_of("default", "notify", "ignore")),
+    "suspended": must(one_of("suspended", "not_suspended")),
+    "suspenders": must(list_of(SUSPENDERS)),
+    "environmentId": may(an_id("evm")),
+    "createdAt": must(time),
+    "updatedAt": must(time),
+    "dashboardUrl": must(word),
+    "serviceDetails": must(lambda value: isinstance(value, dict)),  # held to DETAILS by its type
+}
+IMAGE = {"ref": must(word), "sha": may(lambda value: value.startswith("sha256:")), "registryCredential": may(text)}
+DEPLOY_STATUS = one_of(
+    *("created", "queued", "build_in_progress", "update_in_progress", "live", "deactivated", "build_failed"),
+    *("update_failed", "canceled", "pre_deploy_in_progress", "pre_deploy_failed"),
+)
+DEPLOY = {
+    "id": must(an_id("dep")),
+    "image": may(shape(IMAGE)),
+    "status": may(DEPLOY_STATUS),
+    "trigger": may(one_of("api", "manual", "rollback", "other")),
+    "createdAt": may(time),
+    "startedAt": may(time),
+    "finishedAt": may(time),
+    "updatedAt": may(time),
+}
+ENV_VAR = {"key": must(word), "value": must(text)}
+LINK = {
+    "id": must(an_id("srv", "crn")),
+    "name": must(word),
+    "type": must(one_of("static", "web", "pserv", "worker", "cron")),
+}
+GROUP_IN_LIST = {
+    "id": must(an_id("evg")),
+    "name": must(word),
+    "ownerId": must(an_id("tea")),
+    "createdAt": must(time),
+    "updatedAt": must(time),
+    "serviceLinks": must(list_of(LINK)),
+    "environmentId": may(an_id("evm")),
+}
+GROUP = GROUP_IN_LIST | {
+    "envVars": must(list_of(ENV_VAR)),
+    "secretFiles": must(list_of({"name": must(word), "content": must(text)})),
+}
+OWNER = {
+    "id": must(an_id("tea", "usr", "own")),
+    "name": must(word),
+    "email": must(text),
+    "type": must(one_of("user", "team")),
+    "twoFactorAuthEnabled": may(truth),
+}
+USER = {"id": must(word), "email": must(text), "name": must(word)}
+PROJECT = {
+    "id": must(an_id("prj")),
+    "name": must(word),
+    "createdAt": must(time),
+    "updatedAt": must(time),
+    "owner": must(shape(OWNER)),
+    "environmentIds": must(list_of(an_id("evm"))),
+}
+ENVIRONMENT = {
+    "id": must(an_id("evm")),
+    "name": must(word),
+    "projectId": must(an_id("prj")),
+    "databasesIds": must(list_of(word)),
+    "redisIds": must(list_of(word)),
+    "serviceIds": must(list_of(an_id("srv", "crn"))),
+    "envGroupIds": must(list_of(an_id("evg"))),
+    "protectedStatus": must(one_of("unprotected", "protected")),
+    "networkIsolationEnabled": must(truth),
+}
+CRON_RUN = {
+    "id": must(word),
+    "status": must(one_of("pending", "successful", "unsuccessful", "canceled")),
+    "startedAt": may(time),
+    "finishedAt": may(time),
+    "triggeredBy": may(text),
+    "canceledBy": may(text),
+}
+
+
+def wrong_service(value: Any) -> list[str]:
+    """Of a Service, with its details."""
+    return wrong(value, SERVICE) or wrong(value["serviceDetails"], DETAILS[value["type"]])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from oneoff.core.service import parse_path
 from oneoff.errors import InvalidPath, OneoffError
 from oneoff.operations.context import Context
-from oneoff.store import environments, nodes, runs
+from oneoff.store import environments, installation, nodes, runs
 from oneoff.store.dialect import Connection
 from oneoff.store.environments import Environment as Environment
 from oneoff.store.environments import Project as Project
@@ -20,6 +20,10 @@ class NodeLoad:
 
     node: Node
     taken: int
+
+
+async def get_workspace_name(context: Context) -> str:
+    return await context.database.read(lambda c: installation.get_workspace_name(c, context.workspace_id))
 
 
 async def list_projects(context: Context, limit: int, before: str | None) -> list[Project]:

@@ -17,7 +17,17 @@ from oneoff.entrance.gate import Door, Gate
 from oneoff.errors import OneoffError
 from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
-from oneoff.render_api import problems
+from oneoff.render_api import (
+    absent,
+    cron_jobs,
+    deploys,
+    env_groups,
+    env_vars,
+    owners,
+    problems,
+    projects,
+    services,
+)
 from oneoff.render_api.headers import Headers
 from oneoff.render_api.job_shapes import to_job, to_job_of_2021
 from oneoff.render_api.jobs import Jobs
@@ -29,7 +39,9 @@ TODAY = "/render/v1"
 def routes_of(prefix: str) -> Sequence[BaseRoute]:
     if prefix == DOCUMENT:
         return Jobs(to_job_of_2021).routes()
-    return [*Jobs(to_job).routes()]
+    parts = (services, deploys, env_vars, env_groups, cron_jobs, owners, projects)
+    known = [*Jobs(to_job).routes(), *(route for part in parts for route in part.routes())]
+    return [*known, *absent.routes(known)]
 
 
 def create_app(prefix: str, context: Context, tokens: Tokens) -> ASGIApp:

@@ -21,3 +21,7 @@ def save_value_if_absent(connection: Connection, name: str, value: str) -> str:
 def save_workspace_if_absent(connection: Connection, workspace_id: str, name: str, plan: str, at: datetime) -> None:
     row = {"id": workspace_id, "name": name, "plan": plan, "created_at": to_us(at)}
     insert_if_absent(connection, workspaces, row)
+
+
+def get_workspace_name(connection: Connection, workspace_id: str) -> str:
+    return str(connection.execute(select(workspaces.c.name).where(workspaces.c.id == workspace_id)).scalar_one())

@@ -1,0 +1,130 @@
+"""/cron-jobs/{id}/runs, and what a cron job of Render is in Oneoff: a `crn-` service with one job and its crons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from oneoff.core.run import Run, RunStatus
+from oneoff.core.service import ServiceType
+from oneoff.entrance.requests import caller_of, context_of, trigger_of
+from oneoff.errors import InvalidBody, NotFound
+from oneoff.operations import crons, jobs, runs, services
+from oneoff.operations.context import Context
+from oneoff.operations.crons import CronFilter, NewCron
+from oneoff.operations.jobs import NO_OVERRIDES, Job, JobFilter, NewJob
+from oneoff.operations.runs import Origin
+from oneoff.operations.services import Service
+from oneoff.render_api.answers import answer, answer_nothing, to_time, without_unset
+from oneoff.render_api.routing import at
+from oneoff.render_api.service_shapes import CronFacts
+from oneoff.store.runs import RunFilter
+
+JOB_NAME = "cron"  # of the job that a cron job made here has
+_MOST_JOBS = 50
+_MOST_GOING = 100
+_GOING = (RunStatus.QUEUED, RunStatus.STARTING, RunStatus.RUNNING)
+STATUSES = {RunStatus.SUCCEEDED: "successful", RunStatus.FAILED: "unsuccessful", RunStatus.CANCELED: "canceled"}
+
+
+def routes() -> list[BaseRoute]:
+    return [at("/cron-jobs/{service_id}/runs", POST=run_now, DELETE=cancel_going)]
+
+
+async def run_now(request: Request) -> Response:
+    """The runs of its job that are going are canceled."""
+    context, caller = context_of(request), caller_of(request).name
+    job = await _get_job(context, request.path_params["service_id"])
+    going = await _list_going(context, job)
+    run = await jobs.run_job(context, job.id, NO_OVERRIDES, Origin(caller, trigger_of(request)))
+    for each in going:
+        await runs.cancel_run(context, each.id, caller)
+    return answer(_to_cron_run(run))
+
+
+async def cancel_going(request: Request) -> Response:
+    context = context_of(request)
+    job = await _get_job(context, request.path_params["service_id"])
+    for each in await _list_going(context, job):
+        await runs.cancel_run(context, each.id, caller_of(request).name)
+    return answer_nothing(204)
+
+
+async def make_job(context: Context, service: Service, command: list[str] | str, schedule: str) -> None:
+    """The job of a new cron job, with its cron. Raises InvalidInput."""
+    given = {"shell": command} if isinstance(command, str) else {"command": command}
+    job = await jobs.create_job(context, NewJob(service.id, JOB_NAME, given))
+    await crons.create_cron(context, NewCron(job.id, {"expression": schedule}))
+
+
+async def change_job(context: Context, service: Service, command: str | None, schedule: str | None) -> None:
+    """None stays as it is. Raises InvalidInput."""
+    if command is None and schedule is None:
+        return
+    job = await _get_job(context, service.id)
+    if command is not None:
+        await jobs.change_job(context, job.id, {"shell": command})
+    if schedule is None:
+        return
+    there = await crons.list_crons(context, CronFilter(job_id=job.id), 1, None)
+    if there:
+        await crons.change_cron(context, there[0].id, {"expression": schedule})
+    else:
+        await crons.create_cron(context, NewCron(job.id, {"expression": schedule}))
+
+
+async def find_facts(context: Context, service: Service) -> CronFacts | None:
+    """Of a cron job; None of another service."""
+    if service.type is not ServiceType.CRON_JOB:
+        return None
+    job = await _find_job(context, service.id)
+    if job is None:
+        return CronFacts()
+    there = await crons.list_crons(context, CronFilter(job_id=job.id), 1, None)
+    good = await runs.list_runs(context, RunFilter(service.id, status=[RunStatus.SUCCEEDED]), 1, None)
+    return CronFacts(job.command, there[0].expression if there else "", good[0].finished_at if good else None)
+
+
+def to_cron_run_id(run_id: str) -> str:
+    """Runs of cron jobs have no prefix of their own in the document: they are jobs as well."""
+    return "job-" + run_id.removeprefix("run-")
+
+
+async def _find_job(context: Context, service_id: str) -> Job | None:
+    """The one named `cron`, else the only one."""
+    there = await jobs.list_jobs(context, JobFilter(service_id), _MOST_JOBS, None)
+    named = [job for job in there if job.name == JOB_NAME]
+    return named[0] if named else there[0] if len(there) == 1 else None
+
+
+async def _get_job(context: Context, service_id: str) -> Job:
+    """Raises NotFound, InvalidBody."""
+    service = await services.get_service(context, service_id)
+    if service.type is not ServiceType.CRON_JOB:
+        raise NotFound("cron job", service_id, f"it is a {service.type.value}")
+    if (job := await _find_job(context, service_id)) is None:
+        raise InvalidBody(
+            f"{service.path} needs a job named {JOB_NAME}, or exactly one job, to be run as a cron job: "
+            f"`oneoff job create {service.path} {JOB_NAME} -- COMMAND`"
+        )
+    return job
+
+
+async def _list_going(context: Context, job: Job) -> list[Run]:
+    return await runs.list_runs(context, RunFilter(job_id=job.id, status=_GOING), _MOST_GOING, None)
+
+
+def _to_cron_run(run: Run) -> dict[str, Any]:
+    return without_unset(
+        {
+            "id": to_cron_run_id(run.id),
+            "status": STATUSES.get(run.status, "pending"),
+            "startedAt": None if run.started_at is None else to_time(run.started_at),
+            "finishedAt": None if run.finished_at is None else to_time(run.finished_at),
+            "triggeredBy": run.actor,
+            "canceledBy": run.stop_actor,
+        }
+    )
