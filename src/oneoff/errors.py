@@ -5,13 +5,13 @@
     │   ├── InvalidName  InvalidPath  InvalidCommand  InvalidVariables  InvalidDuration  InvalidImageRef
     │   ├── InvalidCursor  InvalidBody
     │   ├── InvalidCron  UnknownTimeZone  InvalidSchedule  InvalidRetries  InvalidTimeOfDay  InvalidGroup
-    │   ├── CronTooFrequent  UnknownEventKind
+    │   ├── CronTooFrequent  UnknownEventKind  InvalidBatch  InvalidItem
     │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed  UnknownPlan
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
     ├── Conflict
     │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken  ServiceHasJobs  JobHasCrons
-    │   ├── RunNotGoing
+    │   ├── RunNotGoing  BatchGoing  NothingToRerun
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
     ├── PlanRefused                   the workspace's plan does not have it
@@ -201,6 +201,25 @@ class CronTooFrequent(InvalidInput):
         self.field = "expression"
 
 
+class InvalidBatch(InvalidInput):
+    code = "invalid_batch"
+
+    def __init__(self, why: str, field: str | None = None) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class InvalidItem(InvalidInput):
+    """`index` counts from 0, as ONEOFF_BATCH_INDEX does; `more` is how many others are wrong as well."""
+
+    code = "invalid_item"
+
+    def __init__(self, index: int, why: str, more: int = 0) -> None:
+        others = f" ({more} more items are wrong as well)" if more else ""
+        super().__init__(f"item {index} (counted from 0): {why}{others}")
+        self.field = f"items.{index}"
+
+
 class TimeLimitTooLong(InvalidInput):
     code = "time_limit_too_long"
 
@@ -295,7 +314,8 @@ class ServiceBusy(Conflict):
 
     def __init__(self, path: str, going: int) -> None:
         super().__init__(
-            f"{path} has {going} runs going: wait for them or cancel them (`oneoff runs list {path}`), then try again"
+            f"{path} has {going} runs going, or waiting in a batch: wait for them or cancel them "
+            f"(`oneoff runs list {path}`, `oneoff batch list {path}`), then try again"
         )
 
 
@@ -304,6 +324,24 @@ class RunNotGoing(Conflict):
 
     def __init__(self, run_id: str, state: str) -> None:
         super().__init__(f"{run_id} is {state}, so it can get no more time: `oneoff rerun {run_id}` runs it once more")
+
+
+class BatchGoing(Conflict):
+    code = "batch_going"
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(
+            f"{batch_id} has not ended yet: wait for it (`oneoff batch wait {batch_id}`) or cancel it "
+            f"(`oneoff batch cancel {batch_id}`), then run the failed items again"
+        )
+
+
+class NothingToRerun(Conflict):
+    code = "nothing_to_rerun"
+
+    def __init__(self, batch_id: str, canceled: int) -> None:
+        mend = f"; --with-canceled (with_canceled=true) takes the {canceled} canceled items" if canceled else ""
+        super().__init__(f"no item of {batch_id} failed, so there is nothing to run again{mend}")
 
 
 class ServiceHasJobs(Conflict):

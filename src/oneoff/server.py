@@ -25,6 +25,7 @@ from oneoff.api import app as native
 from oneoff.core.plan import first_plan_id
 from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.drivers.registry import DriverChoice, open_driver
+from oneoff.engine.batcher import Batcher
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
@@ -37,6 +38,7 @@ from oneoff.engine.signals import Signals
 from oneoff.entrance.faces import Faces
 from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
 from oneoff.offers import read_offers
+from oneoff.operations.batch_runs import ItemRuns
 from oneoff.operations.crons import CronRuns
 from oneoff.operations.deploys import cancel_unfinished_deploys
 from oneoff.operations.installation import Installation, set_up
@@ -91,7 +93,9 @@ class _Server:
             rescuer = Rescuer(context, dispatcher)
             await rescuer.tick()  # what was going before comes before what is new
             scheduler = Scheduler(context, partial(CronRuns, context))
-            for agent in (dispatcher, scheduler, rescuer, Heart(context, dispatcher), Janitor(context, dispatcher)):
+            batcher = Batcher(context, ItemRuns(context).make)
+            caretakers = (Heart(context, dispatcher), Janitor(context, dispatcher))
+            for agent in (dispatcher, scheduler, batcher, rescuer, *caretakers):
                 task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
                 stack.push_async_callback(_end, task)
             await self._serve_http(context, listener, stack)

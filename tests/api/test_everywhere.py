@@ -48,6 +48,8 @@ def body_for(method: str, path: str) -> dict[str, Any]:
     """One that is right in form, so that what is asked about is looked for."""
     if path.endswith("/runs"):
         return {"json": {} if "/jobs/" in path else {"shell": "true"}}
+    if path.endswith("/batches"):
+        return {"json": {"items": ["a"]} | ({} if "/jobs/" in path else {"shell": "true"})}
     if path.endswith("/deploys"):
         return {"json": {"image": "shop/web:42"}}
     if path.endswith("/extend"):

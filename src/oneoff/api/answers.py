@@ -66,7 +66,7 @@ def to_run(view: RunView) -> dict[str, Any]:
         "actor": run.actor,
         "command": run.command,
         "shell": run.shell,
-        "entrypoint": _to_entrypoint(run.entrypoint),
+        "entrypoint": to_entrypoint(run.entrypoint),
         "image": run.image,
         "digest": run.digest,
         "instance_type": run.instance_type,
@@ -109,7 +109,7 @@ def to_service(service: Service) -> dict[str, Any]:
         "digest": service.digest,
         "instance_type": service.instance_type,
         "networks": list(service.networks),
-        "entrypoint": _to_entrypoint(service.entrypoint),
+        "entrypoint": to_entrypoint(service.entrypoint),
         "suspended": service.suspended,
         "created_at": to_time(service.created_at),
         "capabilities": list(service.capabilities),
@@ -128,7 +128,7 @@ def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False)
         "service": job.service,
         "command": job.command.argv,
         "shell": job.command.shell,
-        "entrypoint": None if job.entrypoint is None else _to_entrypoint(job.entrypoint),
+        "entrypoint": None if job.entrypoint is None else to_entrypoint(job.entrypoint),
         "variables": to_variables(variables, reveal=reveal),
         "instance_type": job.instance_type,
         "timeout_seconds": job.timeout_seconds,
@@ -217,7 +217,7 @@ def to_log_record(record: LogRecord) -> dict[str, Any]:
         return head | {"base64": base64.b64encode(record.data).decode()}
 
 
-def _to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
+def to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
     return entrypoint if isinstance(entrypoint, str) else list(entrypoint)
 
 
@@ -238,6 +238,7 @@ def _to_waiting_and_time(run: Run) -> dict[str, Any]:
         "must_end_at": to_time(run.must_end_at),
         "warn_seconds": run.warn_seconds,
         "warned_at": to_time(run.warned_at),
+        "batch_index": run.batch_index,
     }
 
 

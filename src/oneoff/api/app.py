@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from oneoff.api import (
+    batches,
     crons,
     deploys,
     events,
@@ -29,7 +30,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
 
 # Routes are tried one after another: what is asked most comes first.
-_RESOURCES = (runs, logs, jobs, crons, services, variables, deploys, tokens, places, groups, events)
+_RESOURCES = (runs, logs, batches, jobs, crons, services, variables, deploys, tokens, places, groups, events)
 
 
 def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:

@@ -90,16 +90,20 @@ async def delete_job(
 @router.post("/jobs/{job_id}/runs", status_code=201, response_model=RunShape)
 async def run_job(job_id: str, body: RunJob, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Run a job now, any number of times, whatever else of it is going."""
-    overrides = Overrides(
+    overrides = to_overrides(body)
+    origin = Origin(caller_of(request).name, trigger_of(request))
+    idempotency = await idempotency_of(request, idempotency_key)
+    run = await jobs.run_job(context_of(request), job_id, overrides, origin, idempotency)
+    return answer(to_run(RunView(run)), 201)
+
+
+def to_overrides(body: RunJob) -> Overrides:
+    return Overrides(
         tuple(body.arguments),
         {name: to_change(value) for name, value in body.variables.items()},
         body.instance_type,
         body.timeout_seconds,
     )
-    origin = Origin(caller_of(request).name, trigger_of(request))
-    idempotency = await idempotency_of(request, idempotency_key)
-    run = await jobs.run_job(context_of(request), job_id, overrides, origin, idempotency)
-    return answer(to_run(RunView(run)), 201)
 
 
 def _show(context: Context, job: Job, *, reveal: bool = False) -> dict[str, object]:

@@ -51,7 +51,7 @@ PLAIN: Mapping[int, tuple[str, str]] = {
     400: ("invalid_body", "the body is no JSON in UTF-8"),
     404: ("not_found", "there is no such address: GET /api/v1/openapi.json lists those there are"),
     405: ("method_not_allowed", "this address does not take this method: the header Allow names those it takes"),
-    413: ("body_too_large", "the body is too large: send at most 4 MB"),
+    413: ("body_too_large", "the body is too large: send at most 4 MB, or 64 MB for a batch"),
     500: ("internal_error", "something broke in the server, its log says what: try again, and report it if it stays"),
 }
 
@@ -121,7 +121,7 @@ def _field(location: Sequence[str | int]) -> str:
 
 
 def _is_form(part: str) -> bool:
-    return part in {"str", "constrained-str", "VariableBody"} or "[" in part
+    return part in {"str", "constrained-str", "VariableBody", "ItemBody"} or "[" in part
 
 
 def _words(each: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from oneoff.core.command import make_command, make_entrypoint
 from oneoff.core.retry_text import make_retries, to_text
 from oneoff.core.run import RunStatus, Trigger
 from oneoff.operations import reruns, runs
+from oneoff.operations.context import Context
 from oneoff.operations.runs import Origin, RunRequest, RunView
 from oneoff.operations.time_control import check_must_end_by, check_warning, extend_run, next_end
 from oneoff.store.runs import RunFilter
@@ -38,17 +39,7 @@ async def create_run(
 ) -> Response:
     """Accept a run of one command in the service's live image. It is durable when this answers, and starts as soon as
     a slot is free."""
-    asked = RunRequest(
-        make_command(body.command, body.shell),
-        {name: to_change(value) for name, value in body.variables.items()},
-        body.instance_type,
-        body.timeout_seconds,
-        make_entrypoint(body.entrypoint),
-        retries=to_text(make_retries(body.retries.model_dump())) if body.retries else None,
-        concurrency_group=body.concurrency_group,
-        must_end_at=next_end(check_must_end_by(body.must_end_by), context_of(request).clock.now()),
-        warn_seconds=check_warning(body.warn_seconds, body.timeout_seconds),
-    )
+    asked = to_request(context_of(request), body)
     idempotency = await idempotency_of(request, idempotency_key)
     actor, trigger = caller_of(request).name, trigger_of(request)
     run = await runs.accept_run(context_of(request), service_id, asked, Origin(actor, trigger), idempotency)
@@ -101,3 +92,18 @@ async def rerun(run_id: str, request: Request, idempotency_key: IdempotencyKey =
 async def extend(run_id: str, body: ExtendRun, request: Request) -> Response:
     """More time for a run that has not ended, up to the plan's maximum. What it must end by stays."""
     return answer(to_run(RunView(await extend_run(context_of(request), run_id, body.more_seconds))))
+
+
+def to_request(context: Context, body: CreateRun) -> RunRequest:
+    """What runs of this body ask for. Raises InvalidInput."""
+    return RunRequest(
+        make_command(body.command, body.shell),
+        {name: to_change(value) for name, value in body.variables.items()},
+        body.instance_type,
+        body.timeout_seconds,
+        make_entrypoint(body.entrypoint),
+        retries=to_text(make_retries(body.retries.model_dump())) if body.retries else None,
+        concurrency_group=body.concurrency_group,
+        must_end_at=next_end(check_must_end_by(body.must_end_by), context.clock.now()),
+        warn_seconds=check_warning(body.warn_seconds, body.timeout_seconds),
+    )

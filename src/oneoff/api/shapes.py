@@ -88,6 +88,7 @@ class RunShape(Shape):
     must_end_at: Time | None
     warn_seconds: int | None
     warned_at: Time | None = Field(description="When it was told that the end of its time is near.")
+    batch_index: int | None = Field(description="Of the item of its batch, from 0.")
 
 
 class ServiceShape(Shape):

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _SERVICE_ID = re.compile(r"(?:srv|crn)-[0-9a-z]{20}")
 
 
+def is_service(text: str) -> bool:
+    """Whether a text that names a service or a job (PATH:NAME, or NAME alone) names a service."""
+    return _SERVICE_ID.fullmatch(text) is not None or ("/" in text and ":" not in text)
+
+
 @dataclass
 class Session:
     """`failure_code` is the exit code of an error that is not the command's; commands that follow a run change it.

@@ -144,8 +144,15 @@ class Dispatcher:
     async def _fail(self, run_id: str, message: str) -> None:
         outcome = Outcome(RunStatus.FAILED, Reason.IMAGE_UNAVAILABLE)
         end = End(outcome, self._context.clock.now(), message=message)
-        await self._context.database.run(lambda c: end_if_queued(self._context, c, runs.get_run(c, run_id), end))
+
+        def work(connection: Connection) -> Run:
+            run = runs.get_run(connection, run_id)
+            end_if_queued(self._context, connection, run, end)
+            return run
+
+        run = await self._context.database.run(work)
         self._context.signals.run_changed(run_id)
+        self._context.signals.batch_changed(run.batch_id)
 
     def _forget_gone(self, waiting: set[str]) -> None:
         """Runs that were canceled while their image was made local."""

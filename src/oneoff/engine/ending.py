@@ -78,6 +78,7 @@ class Ending:
         )
         self._context.signals.ended.append(run.id)
         self._context.signals.run_changed(run.id)
+        self._context.signals.batch_changed(run.batch_id)
         if run.retries is not None:
             self._context.signals.run_accepted()
 

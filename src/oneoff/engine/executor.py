@@ -61,7 +61,7 @@ class Executor:
         placement = Placement(context.facts.node, context.driver.name, name, context.lease)
         now = context.clock.now()
 
-        def claim(connection: Connection) -> tuple[Run, StartFacts] | None:
+        def claim(connection: Connection) -> tuple[Run, StartFacts | None] | None:
             if not runs.start_if_queued(connection, run_id, placement, now):
                 return None
             run = runs.get_run(connection, run_id)
@@ -69,7 +69,7 @@ class Executor:
                 why = f"it had to end by {run.must_end_at:%Y-%m-%d %H:%M} UTC, and had no slot before"
                 end = End(Outcome(RunStatus.FAILED, Reason.TIMED_OUT), now, message=why)
                 end_if_leased(context, connection, run, context.lease, end)
-                return None
+                return run, None
             check_group(connection, run)
             return run, runs.fetch_start_facts(connection, run_id)
 
@@ -77,11 +77,13 @@ class Executor:
             claimed = await context.database.run(claim)
         except GroupFull:
             return
+        context.signals.run_changed(run_id)
         if claimed is None:
-            context.signals.run_changed(run_id)
             return
         run, facts = claimed
-        context.signals.run_changed(run_id)
+        if facts is None:
+            context.signals.batch_changed(run.batch_id)
+            return
         await self._to_the_end(run, partial(self._create, facts=facts, image=image))
 
     async def resume(self, run: Run) -> None:

@@ -1,5 +1,5 @@
-"""Cleans up: containers of runs that have ended, logs to compress, images nobody needs, what is old of keys, ticks and
-events."""
+"""Cleans up: containers of runs that have ended, logs to compress, images nobody needs, what is old of keys, ticks,
+events and batches."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from oneoff.engine.dispatcher import Dispatcher
 from oneoff.errors import DriverError
 from oneoff.logs.archive import compress_log
 from oneoff.logs.folder import ARCHIVE, END, log_folder
-from oneoff.store import crons, deploys, events, idempotency, runs, ticks
+from oneoff.store import batches, crons, deploys, events, idempotency, runs, ticks
 from oneoff.store.database import Connection
 
 _LOOK_AGAIN_SECONDS = 60.0
 _LEDGERS_AT_ONCE = 200
 _EVENTS_AT_ONCE = 1000
+_BATCHES_AT_ONCE = 20
 _IDEMPOTENCY_KEPT = timedelta(hours=24)
 
 
@@ -39,7 +40,8 @@ class Janitor:
 
     async def tick(self) -> float:
         cleaning = (self._remove_containers, self._drop_images, self._compress_logs)
-        for clean in (*cleaning, self._forget_keys, self._forget_ticks, self._forget_events):
+        forgetting = (self._forget_keys, self._forget_ticks, self._forget_events, self._forget_batches)
+        for clean in (*cleaning, *forgetting):
             try:
                 await clean()
             except DriverError as problem:
@@ -62,6 +64,7 @@ class Janitor:
     async def _drop_images(self) -> None:
         live = await self._context.database.read(deploys.fetch_live_digests)
         needed = await self._context.database.read(runs.fetch_needed_digests)
+        needed |= await self._context.database.read(batches.fetch_needed_digests)
         budget = self._context.settings.image_budget_bytes
         for digest in await self._context.driver.drop_images(frozenset(live | needed), budget):
             journal.info("dropped an image", digest=digest)
@@ -94,6 +97,17 @@ class Janitor:
         before = self._context.clock.now() - timedelta(seconds=self._context.settings.events_kept_seconds)
         while await self._context.database.run(lambda c: events.forget_old(c, before, None, _EVENTS_AT_ONCE)):
             pass
+
+    async def _forget_batches(self) -> None:
+        """With the list of their items, by age; their runs have a history of their own."""
+        now = self._context.clock.now()
+
+        def work(connection: Connection) -> int:
+            plan = self._context.plan(crons.find_plan(connection, self._context.workspace_id))
+            before = now - timedelta(days=plan.kept_days)
+            return batches.forget_ended_before(connection, before, _BATCHES_AT_ONCE)
+
+        await self._context.database.run(work)
 
     async def _forget_keys(self) -> None:
         before = self._context.clock.now() - _IDEMPOTENCY_KEPT

@@ -68,3 +68,4 @@ class Rescuer:
         if await self._context.database.run(lambda c: end_if_leased(self._context, c, run, run.lease, end)):
             journal.warning("run lost", run=run.id, node=run.node)
             self._context.signals.run_changed(run.id)
+            self._context.signals.batch_changed(run.batch_id)

@@ -17,6 +17,8 @@ class Signals:
     def __init__(self) -> None:
         self.dispatch = asyncio.Event()  # a run was accepted, or a slot is free
         self.schedule = asyncio.Event()  # a cron may be due earlier than the scheduler thinks
+        self.batches = asyncio.Event()  # items of a batch ended, or a batch is new or canceled
+        self.changed_batches: set[str] = set()  # which; the batcher takes them
         self.stopping = asyncio.Event()  # the server is going down: streams end now
         self.ended: deque[str] = deque()  # runs whose log the janitor may compress
         self.events_come = asyncio.Event()  # set at each commit with events, and replaced by a fresh one
@@ -35,6 +37,12 @@ class Signals:
         """Whoever waits for events takes `events_come` before it looks, and waits for that one."""
         come, self.events_come = self.events_come, asyncio.Event()
         come.set()
+
+    def batch_changed(self, batch_id: str | None) -> None:
+        """One of its runs has ended, or it is new, or canceled. None = the run is of no batch."""
+        if batch_id is not None:
+            self.changed_batches.add(batch_id)
+            self.batches.set()
 
     def run_changed(self, run_id: str) -> None:
         """Its row changed: a status, a stop request, its waiting reason."""

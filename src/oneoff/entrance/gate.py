@@ -23,15 +23,24 @@ _BEARER = re.compile(rb"[Bb]earer +([!-~]{1,512}) *")
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What lies below `prefix` needs a token, but for `open_addresses`; refusals are told as the face tells errors."""
+    """What lies below `prefix` needs a token, but for `open_addresses`; refusals are told as the face tells errors.
+    What is posted to `large_addresses` may have `most_large_bytes`."""
 
     prefix: str
     answer_error: Callable[[OneoffError], Response]
     answer_plain: Callable[[int], Response]
     open_addresses: frozenset[str] = frozenset()
+    large_addresses: re.Pattern[str] | None = None
+    most_large_bytes: int = MOST_BODY_BYTES
 
     def is_closed(self, path: str) -> bool:
         return (path == self.prefix or path.startswith(f"{self.prefix}/")) and path not in self.open_addresses
+
+    def most_bytes(self, method: str, path: str) -> int:
+        """Of a body."""
+        large = self.large_addresses
+        is_large = large is not None and method == "POST" and large.fullmatch(path) is not None
+        return self.most_large_bytes if is_large else MOST_BODY_BYTES
 
 
 class Gate:
@@ -56,10 +65,12 @@ class Gate:
         scope.setdefault("state", {})["caller"] = caller
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
-        elif _told_length(scope) > MOST_BODY_BYTES:
+            return
+        most = door.most_bytes(scope["method"], scope["path"])
+        if _told_length(scope) > most:
             await door.answer_plain(_TOO_LARGE)(scope, receive, send)
         else:
-            await self._app(scope, _limited(receive), send)
+            await self._app(scope, _limited(receive, most), send)
 
 
 def _told_length(scope: Scope) -> int:
@@ -68,7 +79,7 @@ def _told_length(scope: Scope) -> int:
     return int(value) if value.isdigit() else 0
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, most: int) -> Receive:
     """For bodies that come in pieces without a length told."""
     received = 0
 
@@ -76,7 +87,7 @@ def _limited(receive: Receive) -> Receive:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > MOST_BODY_BYTES:
+        if received > most:
             raise HTTPException(_TOO_LARGE)
         return message
 

@@ -10,6 +10,7 @@ _KINDS = {
     "environment": ("environment",),
     "deploy": ("deploy",),
     "run": ("run",),
+    "batch": ("batch",),
     "job": ("job",),
     "cron": ("cron",),
     "token": ("token",),

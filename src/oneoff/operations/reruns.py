@@ -47,7 +47,7 @@ async def run_again(
 
     def insert(connection: Connection) -> Run:
         run = runs.get_run(connection, run_id)
-        _check_limits(context, get_materials(context, connection, run.service_id).launch, run)
+        check_limits(context, get_materials(context, connection, run.service_id).launch, run)
         return insert_again(
             context,
             connection,
@@ -81,7 +81,8 @@ def tell_difference(context: Context, connection: Connection, run: Run) -> Diffe
     )
 
 
-def _check_limits(context: Context, launch: Launch, run: Run) -> None:
+def check_limits(context: Context, launch: Launch, run: Run) -> None:
+    """Of a run that is made like an earlier one. Raises PlanHasNoJobs, TimeLimitTooLong, InstanceTypeTooLarge."""
     check_time(context, check_may_run(context, launch.plan), run.timeout_seconds)
     choose_size(context, run.instance_type, launch.type)
 

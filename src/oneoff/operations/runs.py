@@ -196,6 +196,7 @@ async def cancel_run(context: Context, run_id: str, actor: str) -> Run:
 
     run = await context.database.run(work)
     context.signals.run_changed(run_id)
+    context.signals.batch_changed(run.batch_id)
     return run
 
 
@@ -231,7 +232,7 @@ def _seal_variables(context: Context, found: Variables, request: RunRequest, run
 def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, origin: Origin) -> Run:
     """The row of an accepted run. Raises NoLiveImage, PlanHasNoJobs, and what is wrong with its limits."""
     plan = check_may_run(context, launch.plan)
-    image = request.image or _live_image(launch)
+    image = request.image or live_image(launch)
     chosen = choose_size(context, request.instance_type or launch.instance_type, launch.type)
     return Run(
         id=run_id,
@@ -256,7 +257,8 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, or
     )
 
 
-def _live_image(launch: Launch) -> PinnedImage:
+def live_image(launch: Launch) -> PinnedImage:
+    """Raises NoLiveImage."""
     if launch.deploy_id is None or launch.image is None or launch.image_ref is None or launch.digest is None:
         raise NoLiveImage(launch.path)
     return PinnedImage(launch.deploy_id, launch.image, launch.image_ref, launch.digest)

@@ -18,8 +18,8 @@ from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.limits import choose_size
 from oneoff.operations.pauses import settle_within
+from oneoff.store import batches, environments, idempotency, jobs, runs, services
 from oneoff.store import deploys as deploy_rows
-from oneoff.store import environments, idempotency, jobs, runs, services
 from oneoff.store.crons import CronFilter
 from oneoff.store.deploys import Deploy, DeployStatus
 from oneoff.store.dialect import Connection
@@ -135,7 +135,8 @@ async def delete_service(context: Context, service_id: str, *, with_jobs: bool =
     def work(connection: Connection) -> None:
         services.lock_service(connection, service_id)
         service = services.get_service(connection, service_id)
-        if going := runs.count_going(connection, service_id):
+        waiting = batches.count_unfinished_items(connection, service_id)
+        if going := runs.count_going(connection, service_id) + waiting:
             raise ServiceBusy(service.path, going)
         if (count := jobs.count_of_service(connection, service_id)) and not with_jobs:
             raise ServiceHasJobs(service.path, count)

@@ -32,6 +32,7 @@ metadata = MetaData(
 )
 
 _GOING = "finished_at IS NULL"
+_IN_BATCH = "batch_id IS NOT NULL"
 
 
 def _id() -> Column[str]:
@@ -196,6 +197,14 @@ runs = Table(
     Index("ix_runs_job", "job_id", "id"),
     Index("ix_runs_cron", "cron_id", "id"),
     Index("ix_runs_batch", "batch_id", "id"),
+    # An item of a batch is never run twice, whatever two servers do at once.
+    Index(
+        "uq_runs_batch_item",
+        *("batch_id", "batch_index", "attempt"),
+        unique=True,
+        sqlite_where=text(_IN_BATCH),
+        postgresql_where=text(_IN_BATCH),
+    ),
     # What overlap policies ask at each tick: the few runs of a job that have not ended.
     Index("ix_runs_going_of_job", "job_id", sqlite_where=text(_GOING), postgresql_where=text(_GOING)),
     # So that a list of one service finds the few of a rare status among a million others.
@@ -328,13 +337,22 @@ batches = Table(
     Column("max_parallel", Integer, nullable=False),
     Column("stop_on_failure", Boolean, nullable=False),
     Column("item_count", Integer, nullable=False),
-    Column("request_sealed", LargeBinary, nullable=False),  # what all items share: the run request as JSON
+    Column("index_count", Integer, nullable=False),  # ONEOFF_BATCH_COUNT; a rerun of some items keeps it
+    # Items by status, kept beside the items so that lists need not count; those that wait are the rest.
+    Column("going", Integer, nullable=False),
+    Column("succeeded", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("canceled", Integer, nullable=False),
+    Column("template", Text, nullable=False),  # JSON of core.batch.Template: what the runs of all items share
+    Column("request_sealed", LargeBinary, nullable=False),  # the variables that they share, as JSON
     Column("rerun_of", String(32)),
     Column("actor", String(200), nullable=False),
     Column("canceled_by", String(200)),
+    Column("stopped_index", Integer),  # the item whose failure stopped it
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Index("ix_batches_service", "service_id", "id"),
+    Index("ix_batches_job", "job_id", "id"),
     Index("ix_batches_status", "status", "id"),
 )
 
@@ -344,7 +362,7 @@ batch_items = Table(
     Column("batch_id", String(32), primary_key=True),
     Column("index", Integer, primary_key=True),
     Column("item_sealed", LargeBinary, nullable=False),  # arguments and variables as JSON
-    Column("run_id", String(32)),  # NULL = not in the queue yet
+    Column("run_id", String(32)),  # its newest attempt; NULL = was never in the queue
     Column("status", String(10), nullable=False),
     Index("ix_batch_items_status", "batch_id", "status", "index"),
 )
