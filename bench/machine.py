@@ -22,7 +22,8 @@ def describe() -> str:
     engine = _first_line("dockerd", "--version")
     return (
         f"{os.cpu_count()} × {model}, {memory} GB, Linux {platform.release()}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, Oneoff {__version__}, {_first_line('runc', '--version')}, {engine}, "
+        f"SQLite {sqlite3.sqlite_version}, Oneoff {__version__}, {_first_line('crun', '--version')}, "
+        f"{_first_line('runc', '--version')}, {engine}, "
         f"command {_first_line('docker', '--version')}"
     )
 

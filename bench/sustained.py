@@ -15,14 +15,14 @@ from bench.server import TRUE, Failed, Oneoff, wait_until
 
 AT_A_TIME = 8
 _BLOCK = 100
-_OURS, _BARE = "Oneoff, oci", "loop of bare runc run"
+_OURS, _BARE = "Oneoff, oci (crun)", "loop of bare runc run"
 
 
 def sustained(folder: Path, samples: int) -> Result:
     """500 runs of each in five blocks, in turn, behind the warm-ups."""
     blocks = max(1, samples // 6)
     with oci(folder, slots=AT_A_TIME) as (server, bundle):
-        taken = in_turn([_through_the_api(server), _bare(bundle)], blocks)
+        taken = in_turn([_through_the_api(server), _bare(bundle, "runc"), _bare(bundle, "crun")], blocks)
     rates = {name: _BLOCK * len(seconds) / sum(seconds) for name, seconds in taken.items()}
     against = ratio(taken[_BARE], taken[_OURS])
     share = rates[_OURS] / rates[_BARE]
@@ -33,9 +33,16 @@ def sustained(folder: Path, samples: int) -> Result:
     return Result(
         f"Runs of `true`, {AT_A_TIME} at a time, in blocks of {_BLOCK}, one block of each in turn. Oneoff "
         f"({AT_A_TIME} slots): from before the first `POST` to the client seeing that none is going any more, and each "
-        "run is looked at. Bare: so many threads that call `runc run`, with the same limits, init and network.",
+        "run is looked at. Bare: so many threads that call `runc run` or `crun run`, with the same limits, init and "
+        "network.",
         Table(["", "runs", "runs/s", "share"], rows),
-        [Mark("at least 0.6 of the plain loop", f"{share:.2f}; medians of blocks {against}", share >= 0.6)],
+        [
+            Mark(
+                "at least 0.6 of the plain loop of `runc run`",
+                f"{share:.2f}; medians of blocks {against}",
+                share >= 0.6,
+            )
+        ],
     )
 
 
@@ -56,8 +63,8 @@ def _through_the_api(server: Oneoff) -> Sample:
     return sample
 
 
-def _bare(bundle: Bundle) -> Sample:
-    copies = [bundle.copy(f"w{number}") for number in range(AT_A_TIME)]
+def _bare(bundle: Bundle, runtime: str) -> Sample:
+    copies = [bundle.copy(f"{runtime}{number}") for number in range(AT_A_TIME)]
 
     def sample() -> Mapping[str, float]:
         began = time.perf_counter()
@@ -65,10 +72,10 @@ def _bare(bundle: Bundle) -> Sample:
 
         def work(copied: Path) -> None:
             for _ in left:
-                bundle.run(copied)
+                bundle.run(copied, runtime)
 
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             list(threads.map(work, copies))
-        return {_BARE: time.perf_counter() - began}
+        return {f"loop of bare {runtime} run": time.perf_counter() - began}
 
     return sample

@@ -76,7 +76,7 @@ class Settings:
         "Docker's socket, `unix:///path` or `tcp://host:port`; by default DOCKER_HOST, then Docker's own default.",
     )
     oci_runtime: str | None = _setting(
-        None, str, "`runc` or `crun` for the oci driver; by default the first one found."
+        None, str, "`crun` or `runc` for the oci driver; by default crun where it works, else runc."
     )
     listen: tuple[str, int] = _setting(
         lambda: ("127.0.0.1", 8080), _listen, "Address of the API. Port 0 takes a free one."

@@ -62,7 +62,7 @@ def podman_rig(request: pytest.FixtureRequest) -> Rig:
     return Rig("podman", lambda instance: DockerDriver(instance, engine.host), refs, make_network)
 
 
-def oci_rig(request: pytest.FixtureRequest) -> Rig:
+def oci_rig(request: pytest.FixtureRequest, runtime: str | None = None) -> Rig:
     folder = request.getfixturevalue("tmp_path_factory").mktemp("oci")
     refs = {tag: images.image_ref(tag) for tag in images.TAGS}
 
@@ -74,7 +74,7 @@ def oci_rig(request: pytest.FixtureRequest) -> Rig:
                 subprocess.run(["ip", "-n", name, *line.split()], check=True)
             request.addfinalizer(lambda: subprocess.run(["ip", "netns", "del", name], check=True))
 
-    return Rig("oci", lambda instance: OciDriver(folder, instance), refs, make_network)
+    return Rig("oci", lambda instance: OciDriver(folder, instance, runtime), refs, make_network)
 
 
 RIGS: dict[str, Callable[[pytest.FixtureRequest], Rig]] = {

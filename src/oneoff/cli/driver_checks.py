@@ -18,7 +18,7 @@ from oneoff.settings import Settings
 _SECCOMP = Path("/usr/share/containers/seccomp.json")
 # What the oci driver takes: any one program of a row will do. The package is Debian's.
 _NEEDED = (
-    (("runc", "crun"), "runc"),
+    (("crun", "runc"), "crun"),
     (("skopeo",), "skopeo"),
     (("umoci",), "umoci"),
     (("tini-static", "docker-init", "catatonit"), "tini"),
@@ -68,7 +68,8 @@ async def check_drivers(settings: Settings) -> list[Finding]:
 
 def _of_facts(name: str, facts: NodeFacts) -> Iterator[Finding]:
     memory = format_bytes(facts.memory_bytes)
-    yield ok(f"driver {name}", f"works: {facts.engine}, {facts.cpus} CPU, {memory} of memory")
+    engine = f"{facts.engine} ({facts.why})" if facts.why else facts.engine
+    yield ok(f"driver {name}", f"works: {engine}, {facts.cpus} CPU, {memory} of memory")
     for hole in facts.known_holes:
         says, _, mend = hole.partition(": ")
         yield warning(f"driver {name}", says, mend)

@@ -139,6 +139,7 @@ class NodeFacts:
     memory_bytes: int
     engine: str  # for people: "docker 20.10.24", "runc 1.1.5"
     known_holes: tuple[str, ...] = ()  # sentences for `doctor`: what is unsafe about this version, and the mend
+    why: str = ""  # this engine, where there was a choice
 
 
 class Driver(Protocol):

@@ -99,12 +99,13 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runtime() -> str:
-    return "runc"
+def runtime() -> str | None:
+    """What a server without the setting takes."""
+    return None
 
 
 @pytest.fixture
-async def oci(anyio_backend: str, unpacked: Path, tmp_path: Path, runtime: str) -> AsyncIterator[Workbench]:
+async def oci(anyio_backend: str, unpacked: Path, tmp_path: Path, runtime: str | None) -> AsyncIterator[Workbench]:
     (tmp_path / "oci").mkdir()
     (unpacked / "images").mkdir(exist_ok=True)
     (tmp_path / "oci/images").symlink_to(unpacked / "images")

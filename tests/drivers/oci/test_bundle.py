@@ -17,6 +17,7 @@ from oneoff.drivers.oci.bundle import (
     to_sandbox_config,
     to_variables,
 )
+from oneoff.drivers.oci.filters import Filter
 from oneoff.drivers.oci.rootfs import User
 
 IMAGE = PreparedImage(
@@ -44,7 +45,7 @@ AROUND = Surroundings(
     cgroup_v2=True,
     network="/run/netns/n",
     user=User(1000, 1001, (7,), "/home/app"),
-    seccomp={"defaultAction": "SCMP_ACT_ERRNO"},
+    seccomp=Filter({"defaultAction": "SCMP_ACT_ERRNO"}),
     open_files=4096,
 )
 

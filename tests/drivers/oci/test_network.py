@@ -140,7 +140,7 @@ async def test_a_killed_servers_namespaces_are_removed_but_not_those_in_use(
     old = oci.driver
     os.close(old._owner._fd)
     old._owner._fd = -1
-    oci.driver = OciDriver(oci.data_dir, oci.instance, "runc")
+    oci.driver = OciDriver(oci.data_dir, oci.instance)
     before = {path.name for path in Path("/run/netns").glob(f"*{tag}*")}
     await oci.driver.check()
     await wait_until(lambda: not (before - {used}) & {path.name for path in Path("/run/netns").glob(f"*{tag}*")})
@@ -152,7 +152,7 @@ async def test_a_killed_servers_namespaces_are_removed_but_not_those_in_use(
 async def test_close_leaves_what_running_containers_use(oci: Workbench) -> None:
     handle = await oci.start("sh", "-c", "sleep 1; ip route | grep -c default", networks=())
     await oci.driver.close()
-    oci.driver = OciDriver(oci.data_dir, oci.instance, "runc")
+    oci.driver = OciDriver(oci.data_dir, oci.instance)
     assert (await oci.driver.wait(handle)).code == 0
     assert await oci.output(handle) == ("1\n", "")
 

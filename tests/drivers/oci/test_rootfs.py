@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from oneoff.drivers.oci.rootfs import User, check_command, find_user, resolve_inside
+from oneoff.drivers.oci.rootfs import User, check_command, check_mount_points, find_user, resolve_inside
 from oneoff.errors import CommandNotExecutable, CommandNotFound, StartFailed
 
 ROOT = User(0, 0, (), "/root")
@@ -38,6 +38,13 @@ def test_links_never_leave_the_image(root: Path, target: str) -> None:
     (root / "etc/hostname").touch()
     found = resolve_inside(root, "/srv/link")
     assert found in (None, root / "etc/hostname")
+
+
+def test_an_image_with_a_link_in_the_place_of_a_mount_point_is_refused(root: Path) -> None:
+    check_mount_points(root)
+    (root / "dev").symlink_to("/etc")
+    with pytest.raises(StartFailed, match="symbolic link in the place of /dev"):
+        check_mount_points(root)
 
 
 def test_link_loops_end(root: Path) -> None:

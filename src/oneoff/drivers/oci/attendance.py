@@ -12,6 +12,7 @@ from oneoff.logs.writer import LogWriter
 
 _READ_BYTES = 256 * 1024
 _DRAIN_SECONDS = 5.0
+_ADOPTION_SECONDS = 5.0
 # The server ends a run at its deadline; we do it only when it does not.
 _DEADLINE_MARGIN_SECONDS = 1.0
 
@@ -53,7 +54,7 @@ class Attendance:
         self._log.finish()
 
     def _reap(self) -> None:
-        _, status = os.waitpid(self._pid, 0)
+        status = _wait_status(self._pid)
         self.finished_at = time.time()
         code = os.waitstatus_to_exitcode(status)
         self._code = code if code >= 0 else 128 - code
@@ -117,3 +118,16 @@ class Attendance:
     def _send(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
+
+
+def _wait_status(pid: int) -> int:
+    """crun returns an instant before its last process between us and the container ends: a command that was quicker
+    becomes our child only then. Raises ChildProcessError when it never does."""
+    give_up = time.monotonic() + _ADOPTION_SECONDS
+    while True:
+        try:
+            return os.waitpid(pid, 0)[1]
+        except ChildProcessError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.0005)

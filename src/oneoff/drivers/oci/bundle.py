@@ -8,6 +8,7 @@ from typing import Any
 
 from oneoff.drivers.driver import ContainerSpec
 from oneoff.drivers.oci import cgroup
+from oneoff.drivers.oci.filters import Filter
 from oneoff.drivers.oci.rootfs import User
 
 INIT = "/dev/init"
@@ -45,7 +46,7 @@ class Surroundings:
     cgroup_v2: bool
     network: str | None  # path of a network namespace; "" = the host's; None = a new, empty one
     user: User
-    seccomp: Mapping[str, Any]
+    seccomp: Filter
     open_files: int  # nobody can raise the limit above the server's own
 
 
@@ -67,6 +68,8 @@ def to_config(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "process": _to_process(spec, around),
         "mounts": _to_mounts(around),
         "linux": _to_linux(spec, around),
+        # For crun alone; who does not know it compiles the profile of `linux`.
+        "annotations": {"run.oci.seccomp_bpf_data": around.seccomp.program} if around.seccomp.program else {},
     }
 
 
@@ -135,7 +138,7 @@ def _to_linux(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "cgroupsPath": f"/{around.cgroup}",
         "namespaces": namespaces,
         "resources": _to_resources(spec),
-        "seccomp": dict(around.seccomp),
+        "seccomp": around.seccomp.profile,
         "maskedPaths": list(MASKED_PATHS),
         "readonlyPaths": list(READONLY_PATHS),
         "rootfsPropagation": "private",
@@ -166,4 +169,4 @@ def to_sandbox_config(config: Mapping[str, Any]) -> dict[str, Any]:
     linux = {key: value for key, value in config["linux"].items() if key not in {"seccomp", "cgroupsPath", "resources"}}
     linux["namespaces"] = [entry for entry in linux["namespaces"] if entry["type"] != "cgroup"]
     mounts = [mount for mount in config["mounts"] if mount["type"] not in {"cgroup", "mqueue"}]
-    return {**config, "linux": linux, "mounts": mounts}
+    return {**config, "linux": linux, "mounts": mounts, "annotations": {}}

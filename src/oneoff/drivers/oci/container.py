@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from oneoff.drivers.driver import ContainerSpec
-from oneoff.drivers.oci import bundle, cgroup, remains, seccomp
+from oneoff.drivers.oci import bundle, cgroup, remains
 from oneoff.drivers.oci.bundle import Surroundings
+from oneoff.drivers.oci.filters import Filters
 from oneoff.drivers.oci.folder import CONTROL, RUN, reserve, write_json
 from oneoff.drivers.oci.network import Lease
 from oneoff.drivers.oci.rootfs import User
@@ -33,8 +34,7 @@ class Site:
     owner_id: str
     programs: Programs
     hierarchies: tuple[tuple[str, str], ...]
-    seccomp_profile: Any
-    machine: str
+    filters: Filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,6 @@ def _fill_folder(site: Site, draft: Draft, making: Path) -> None:
 
 def _fill_bundle(site: Site, draft: Draft, folder: Path) -> None:
     spec = draft.spec
-    profile = seccomp.to_oci_seccomp(site.seccomp_profile, site.machine, [f"CAP_{c}" for c in spec.capabilities])
     around = Surroundings(
         bundle=str(folder),
         init=site.programs.init,
@@ -99,7 +98,7 @@ def _fill_bundle(site: Site, draft: Draft, folder: Path) -> None:
         cgroup_v2=cgroup.is_unified(site.hierarchies),
         network=draft.network.path,
         user=draft.user,
-        seccomp=profile,
+        seccomp=site.filters.find(spec.capabilities),
         open_files=min(_MOST_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     )
     config = bundle.to_config(spec, around)

@@ -34,6 +34,7 @@ from oneoff.drivers.driver import (
 from oneoff.drivers.oci import cgroup, container, joining, remains, rootfs, runtime
 from oneoff.drivers.oci.bundle import DEFAULT_PATH
 from oneoff.drivers.oci.container import Draft, Site
+from oneoff.drivers.oci.filters import Filters
 from oneoff.drivers.oci.folder import (
     EXIT,
     RUN,
@@ -49,6 +50,7 @@ from oneoff.drivers.oci.image import ImageStore
 from oneoff.drivers.oci.network import NetworkPool
 from oneoff.drivers.oci.owner import Owner
 from oneoff.drivers.oci.supervision import Supervision, state_of
+from oneoff.drivers.oci.trial import choose_runtime
 from oneoff.errors import (
     AlreadyStarted,
     ContainerBusy,
@@ -94,7 +96,7 @@ class OciDriver:
         site = await self._open()
         found = site.programs.runtime
         cpus = len(os.sched_getaffinity(0))
-        return NodeFacts(site.node, cpus, runtime.memory_bytes(), f"{found.kind} {found.version}", found.holes)
+        return NodeFacts(site.node, cpus, runtime.memory_bytes(), str(found), found.holes, found.why)
 
     async def prepare(self, image: ImageRef, credentials: RegistryCredentials | None = None) -> PreparedImage:
         await self._open()
@@ -203,11 +205,14 @@ class OciDriver:
         await self._supervision.close()
         if self._site is not None:
             await self._networks.close(self._used_networks())
-            self._owner.leave()
-            self._site = None
-            remains.leave_state(self._state())
-            self._state_folder = None
+            self._leave()
         self._opening = None
+
+    def _leave(self) -> None:
+        self._owner.leave()
+        self._site = None
+        remains.leave_state(self._state())
+        self._state_folder = None
 
     def _make(self, site: Site, spec: ContainerSpec, engine_id: str, network: container.Network) -> None:
         root = self._images.rootfs(spec.image.digest)
@@ -221,6 +226,7 @@ class OciDriver:
             raise StartFailed(
                 f"the image's WORKDIR {working_dir!r} lies in a kernel file system: change it in the image"
             )
+        rootfs.check_mount_points(root)
         user = rootfs.find_user(root, spec.user if spec.user is not None else spec.image.config.user)
         search_path = {"PATH": DEFAULT_PATH, **spec.image.config.variables, **spec.variables}["PATH"]
         rootfs.check_command(root, spec.argv[0], search_path, working_dir, user)
@@ -265,7 +271,7 @@ class OciDriver:
         for folder in (self._home / "images", self._home / "runs", self._runs):
             folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         state = self._state()
-        self._site = Site(
+        site = Site(
             instance=self._instance,
             node=f"{runtime.machine_id()}/{self._instance}",
             runs=self._runs,
@@ -273,12 +279,16 @@ class OciDriver:
             owner_id=self._owner.id,
             programs=programs,
             hierarchies=tuple(cgroup.hierarchies()),
-            seccomp_profile=runtime.read_seccomp_profile(),
-            machine=platform.machine(),
+            filters=Filters(runtime.read_seccomp_profile(), platform.machine()),
         )
         self._supervision.launcher.warm()
-        await asyncio.to_thread(remains.sweep, self._site.runs, state, self._instance, self._owner)
+        await asyncio.to_thread(remains.sweep, site.runs, state, self._instance, self._owner)
         await asyncio.to_thread(self._images.sweep)
+        try:
+            self._site = await choose_runtime(site, self._supervision)
+        except DriverUnavailable:
+            self._leave()
+            raise
         work = asyncio.ensure_future(self._tidy_networks())
         self._background.add(work)
         work.add_done_callback(self._background.discard)

@@ -79,6 +79,13 @@ def find_user(root: Path, text: str) -> User:
     return User(uid, gid, additional, home)
 
 
+def check_mount_points(root: Path) -> None:
+    """Raises StartFailed. crun before 1.28 follows a link in the place of /dev out of the image (CVE-2026-47766)."""
+    for name in ("dev", "proc", "sys"):
+        if (root / name).is_symlink():
+            raise StartFailed(f"the image has a symbolic link in the place of /{name}: make it a folder in the image")
+
+
 def check_command(root: Path, argv0: str, search_path: str, working_dir: str, user: User) -> None:
     """Raises CommandNotFound or CommandNotExecutable as the kernel and execvp(3) would find out later."""
     if "/" in argv0:

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,32 @@ from oneoff.errors import DriverUnavailable
 SECCOMP_PROFILE = Path("/usr/share/containers/seccomp.json")
 _INITS = ("tini-static", "docker-init", "catatonit")
 _PACKAGES = {"skopeo": "skopeo", "umoci": "umoci", "ip": "iproute2"}
+# Beginning with the quickest. Older releases of crun were never tried.
+_PREFERRED = ("crun", "runc")
+_OLDEST_CRUN = (1, 8)
 _TMPFS_CANDIDATES = (Path("/run"), Path("/dev/shm"))  # noqa: S108 - below it, a folder of our own, 0700
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """`kind` is runc or crun."""
+    """`kind` is runc or crun; `why` says to people why this one is taken."""
 
     kind: str
     path: str
     version: str
     holes: tuple[str, ...]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Everything found; made once per driver."""
+    """Everything found; made once per driver. `others` may take the runtime's place where it cannot work."""
 
     runtime: Runtime
+    others: tuple[Runtime, ...]
     init: str
     sandbox: str | None  # runsc
 
@@ -55,22 +63,40 @@ async def find_programs(wanted: str | None) -> Programs:
             f"{SECCOMP_PROFILE} is missing: apt-get install golang-github-containers-common "
             "(containers-common on other systems)"
         )
-    return Programs(await _find_runtime(wanted), init, shutil.which("runsc"))
+    first, *others = await _find_runtimes(wanted)
+    return Programs(first, tuple(others), init, shutil.which("runsc"))
 
 
-async def _find_runtime(wanted: str | None) -> Runtime:
-    for name in (wanted,) if wanted else ("runc", "crun"):
-        path = shutil.which(name)
-        if path is None:
-            continue
-        text = await _output(path, "--version")
-        kind = "crun" if text.startswith("crun") else "runc"
-        found = re.search(r"version\s+(\S+)", text)
-        version = found.group(1) if found else "unknown"
-        holes = known_runc_holes(text, await _debian_version("runc")) if kind == "runc" else ()
-        return Runtime(kind, path, version, holes)
-    name = wanted or "runc"
-    raise DriverUnavailable(f"{name} was not found: apt-get install {Path(name).name}")
+async def _find_runtimes(wanted: str | None) -> list[Runtime]:
+    """At least one, the preferred one first. Raises DriverUnavailable."""
+    if wanted:
+        if (path := shutil.which(wanted)) is None:
+            raise DriverUnavailable(f"{wanted} was not found: apt-get install {Path(wanted).name}")
+        return [await _look_at(path, "the setting oci_runtime names it")]
+    found = [await _look_at(path, "") for name in _PREFERRED if (path := shutil.which(name))]
+    fit = [each for each in found if each.kind != "crun" or not is_too_old(each.version)]
+    if not fit:
+        raise DriverUnavailable("neither crun nor runc was found: apt-get install crun")
+    if fit[0].kind == "crun":
+        why = "it starts a run in less time than runc"
+    elif found[0].kind == "crun":
+        why = f"{found[0]} is too old"
+    else:
+        why = "crun, which starts a run in less time, is not installed"
+    return [replace(fit[0], why=why), *fit[1:]]
+
+
+async def _look_at(path: str, why: str) -> Runtime:
+    text = await _output(path, "--version")
+    kind = "crun" if text.startswith("crun") else "runc"
+    found = re.search(r"version\s+(\S+)", text)
+    holes = known_runc_holes(text, await _debian_version("runc")) if kind == "runc" else ()
+    return Runtime(kind, path, found.group(1) if found else "unknown", holes, why)
+
+
+def is_too_old(crun_version: str) -> bool:
+    numbers = re.match(r"(\d+)\.(\d+)", crun_version)
+    return numbers is None or tuple(int(part) for part in numbers.groups()) < _OLDEST_CRUN
 
 
 # First upstream releases with the fixes, and the revision of Debian 12's own 1.1.5 that carries them.
