@@ -6,14 +6,16 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 
+from oneoff.engine.batcher import Batcher
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
 from oneoff.engine.loop import keep_ticking
+from oneoff.operations.batch_runs import ItemRuns
 from oneoff.server import create_faces, open_websocket
 from tests.operations.home import Home, open_home
 
@@ -46,7 +48,8 @@ class LiveServer:
         self.home = await open_home(self._folder)
         context = self.home.context
         dispatcher = Dispatcher(context, Executor(context))
-        ticking = asyncio.create_task(keep_ticking(dispatcher, context.clock))
+        agents = (dispatcher, Batcher(context, ItemRuns(context).make))
+        ticking = [asyncio.create_task(keep_ticking(agent, context.clock)) for agent in agents]
         config = uvicorn.Config(
             create_faces(context),
             ws=open_websocket,  # type: ignore[arg-type]
@@ -59,9 +62,9 @@ class LiveServer:
         self._ready.set()
         await self._http.serve(sockets=[self._listener])
         context.signals.server_stopping()
-        ticking.cancel()
-        with suppress(asyncio.CancelledError):
-            await ticking
+        for task in ticking:
+            task.cancel()
+        await asyncio.gather(*ticking, return_exceptions=True)
         await dispatcher.close()
         self.home.close()
 

@@ -30,6 +30,7 @@ _COMMANDS = {
     "rerun": ("rerun:rerun", "Run the very same once more, and wait for it."),
     "runs": ("runs:runs", "The history of runs."),
     "job": ("job:job", "Saved jobs: commands with a name."),
+    "batch": ("batch:batch", "Batches: one command with many arguments."),
     "cron": ("cron:cron", "Crons: jobs that run by the clock."),
     "events": ("events:events", "What happened, and what happens from now on."),
     "deploy": ("deploys:deploy", "Make an image the live image of a service."),

@@ -43,7 +43,9 @@ Tab completion: `eval "$(_ONEOFF_COMPLETE=bash_source oneoff)"` in `~/.bashrc`; 
 | 2 | the command line itself is wrong, and nothing was started |
 
 Every other command exits 0, 1 when the server refused or could not be reached, 2 when the command line is wrong.
-`deploy` exits 0 when the image is live and 1 when the old one stays. `doctor` exits 1 when something is a problem.
+`batch create`, `rerun-failed`, `attach` and `wait` exit 0 when all items succeeded, 1 when some failed, 130 when the
+batch was canceled, 125 when Oneoff failed or refused. `deploy` exits 0 when the image is live and 1 when the old one
+stays. `doctor` exits 1 when something is a problem.
 
 ## Streams, signals, lost connections
 
@@ -54,6 +56,7 @@ Every other command exits 0, 1 when the server refused or could not be reached, 
 - Ctrl-C or TERM to `run` cancels the run, waits for its end and exits 130; if the command had ended by itself before
   the cancel arrived, its own code counts. A second one leaves the run going and says how to attach. In `attach`,
   `wait` and `logs` both only leave, with 130 or 143. HUP always only leaves.
+- `batch create` and `rerun-failed` do the same with all of the batch; `batch attach` and `batch wait` only leave.
 - A lost connection loses nothing: the stream goes on behind the last byte that was read, for as long as it takes the
   server to come back. Making the run is safe too: a request whose answer was lost is sent again under the same
   `Idempotency-Key`, for a minute.

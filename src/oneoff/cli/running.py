@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from oneoff.cli.canceling import Canceller
 from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end, exit_code_of
 from oneoff.cli.options import (
     Duration,
@@ -89,7 +89,7 @@ def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None
         assert answer is not None
         print_json(answer.text) if style.as_json else click.echo(answer.value["id"])
         return 0
-    canceller = _Canceller(session, narrator)
+    canceller = Canceller(session, narrator, "run")
     try:
         with interrupts(canceller.request):
             if (answer := create(lambda: not canceller.requested)) is None:
@@ -102,7 +102,7 @@ def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None
                 _say_how_to_return(narrator, created["id"], style.path)
                 raise CliError(f"the output cannot be written: {problem.strerror}") from problem
     except Interrupted as leaving:
-        _say_how_to_return(narrator, canceller.run_id, style.path)
+        _say_how_to_return(narrator, canceller.known_id, style.path)
         if canceller.requested:
             return CANCELED
         return leaving.exit_code
@@ -151,46 +151,6 @@ def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
         print_json(answer.text)
     narrator.progress(f"{run_id} {describe_end(answer.value)}")
     return exit_code_of(answer.value)
-
-
-class _Canceller:
-    """What the first Ctrl-C does. The cancel is sent from a thread of its own: the run is followed to its end."""
-
-    def __init__(self, session: Session, narrator: Narrator) -> None:
-        self._session = session
-        self._narrator = narrator
-        self.requested = False
-        self.run_id: str | None = None
-
-    def request(self) -> None:
-        """Runs in the signal handler."""
-        self.requested = True
-        self._narrator.progress("canceling; interrupt again to leave the run going")
-        if self.run_id:
-            self._start()
-
-    def know(self, run_id: str) -> None:
-        self.run_id = run_id
-        if self.requested:
-            self._start()
-
-    def _start(self) -> None:
-        threading.Thread(target=self._cancel, daemon=True).start()
-
-    def _cancel(self) -> None:
-        from oneoff.cli.client import backoff
-
-        for delay in backoff():
-            try:
-                self._session.client.call("POST", f"/runs/{self.run_id}/cancel")
-                return
-            except ServerUnreachable:
-                time.sleep(delay)
-            except ApiRefused as problem:
-                if not problem.is_temporary:
-                    self._narrator.warn(f"error: {self.run_id} cannot be canceled: {problem}")
-                    return
-                time.sleep(delay)
 
 
 def _body(
