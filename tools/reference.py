@@ -86,7 +86,7 @@ def _default(name: str, value: Any) -> str:
             return "`/var/lib/oneoff` as root, else `~/.local/share/oneoff`"
         case "listen":
             return "`127.0.0.1:8080`"
-        case _ if value is None:
+        case _ if value is None or value == ():
             return ""
         case _ if name.endswith("_bytes"):
             return f"`{format_bytes(value).replace(' ', '')}`"

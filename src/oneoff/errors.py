@@ -6,12 +6,13 @@
     │   ├── InvalidCursor  InvalidBody
     │   ├── InvalidCron  UnknownTimeZone  InvalidSchedule  InvalidRetries  InvalidTimeOfDay  InvalidGroup
     │   ├── CronTooFrequent  UnknownEventKind  InvalidBatch  InvalidItem
+    │   ├── InvalidWebhook  AddressNotAllowed
     │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed  UnknownPlan
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
     ├── Conflict
     │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken  ServiceHasJobs  JobHasCrons
-    │   ├── RunNotGoing  BatchGoing  NothingToRerun
+    │   ├── RunNotGoing  BatchGoing  NothingToRerun  TooManyWebhooks
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
     ├── PlanRefused                   the workspace's plan does not have it
@@ -177,6 +178,25 @@ class InvalidGroup(InvalidInput):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.field = "group"
+
+
+class InvalidWebhook(InvalidInput):
+    code = "invalid_webhook"
+
+    def __init__(self, why: str, field: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class AddressNotAllowed(InvalidInput):
+    """Of a receiver outside; `why` if it is not that it lies inside."""
+
+    code = "address_not_allowed"
+
+    def __init__(self, host: str, address: str, why: str = "it lies in a private or reserved network") -> None:
+        leads = host if host == address else f"{host} leads to {address}"
+        super().__init__(f"{leads}: {why}; the operator can allow it (setting webhook_networks)")
+        self.field = "url"
 
 
 class UnknownEventKind(InvalidInput):
@@ -362,6 +382,13 @@ class JobHasCrons(Conflict):
             f"{path} has {crons} crons: delete them first, or together with the job by "
             f"`oneoff job delete {path} --with-crons` (with_crons=true)"
         )
+
+
+class TooManyWebhooks(Conflict):
+    code = "too_many_webhooks"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are {most} webhooks already: delete one (`oneoff webhook list` shows them)")
 
 
 class LastAdminToken(Conflict):

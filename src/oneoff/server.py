@@ -27,6 +27,7 @@ from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.drivers.registry import DriverChoice, open_driver
 from oneoff.engine.batcher import Batcher
 from oneoff.engine.context import Context
+from oneoff.engine.deliverer import Deliverer
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
 from oneoff.engine.heart import Heart
@@ -94,8 +95,10 @@ class _Server:
             await rescuer.tick()  # what was going before comes before what is new
             scheduler = Scheduler(context, partial(CronRuns, context))
             batcher = Batcher(context, ItemRuns(context).make)
+            deliverer = Deliverer(context)
+            stack.push_async_callback(deliverer.close)
             caretakers = (Heart(context, dispatcher), Janitor(context, dispatcher))
-            for agent in (dispatcher, scheduler, batcher, rescuer, *caretakers):
+            for agent in (dispatcher, scheduler, batcher, rescuer, deliverer, *caretakers):
                 task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
                 stack.push_async_callback(_end, task)
             await self._serve_http(context, listener, stack)

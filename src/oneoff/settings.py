@@ -7,17 +7,22 @@ default. `docs/settings.md` is generated from SETTINGS.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from oneoff.core.addresses import Network, parse_networks
 from oneoff.core.limits import parse_bytes, parse_duration
 from oneoff.errors import OneoffError, SettingsInvalid
 from oneoff.offers import read_offers
 
 _CONFIG_FILE = Path("/etc/oneoff/config.toml")
+# Scheme -> TLS (as the mail sender knows it) and the usual port.
+MAIL_PORTS = {"smtp": ("start", 587), "smtps": ("smtps", 465), "smtp+plain": ("none", 25)}
 DRIVERS = ("auto", "docker", "oci")
 
 
@@ -61,6 +66,22 @@ def _listen(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _web_address(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("https", "http") or not url.hostname:
+        raise ValueError("write https://HOST, with a path if there is one")
+    return text.rstrip("/")
+
+
+def _mail_address(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in MAIL_PORTS or not url.hostname or url.path not in ("", "/"):
+        raise ValueError("write smtp://user@host:587, smtps://user@host:465 or smtp+plain://host:25")
+    if url.password is not None:
+        raise ValueError("put the password into a file of its own (smtp_password_file), not into the address")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     data_dir: Path = _setting(_default_data_dir, Path, "Folder for the embedded database, logs, images and keys.")
@@ -101,6 +122,21 @@ class Settings:
         None, Path, "TOML file of the instance types, instead of the built-in catalogue."
     )
     events_kept_seconds: int = _setting(90 * 86_400, parse_duration, "Events older than that are dropped.")
+    webhook_networks: tuple[Network, ...] = _setting(
+        (),
+        parse_networks,
+        "Private networks that webhooks may reach, and without TLS: `10.0.0.0/8, 127.0.0.1`, or `all`.",
+    )
+    public_url: str | None = _setting(
+        None, _web_address, "Where people reach this server, `https://oneoff.example.com`; for links in mail and chat."
+    )
+    smtp_url: str | None = _setting(
+        None,
+        _mail_address,
+        "Mail server: `smtp://user@host:587` with STARTTLS, `smtps://user@host:465`, or `smtp+plain://host:25`.",
+    )
+    smtp_password_file: Path | None = _setting(None, Path, "File with the password for the mail server.")
+    smtp_from: str | None = _setting(None, str, "Sender of mail; by default `oneoff@` and the name of this machine.")
 
     @property
     def store_url(self) -> str:
@@ -127,12 +163,16 @@ def load_settings(overrides: Mapping[str, object], config: Path | None = None) -
         try:
             values[each.name] = each.metadata["parse"](raw) if isinstance(raw, str) else raw
         except (ValueError, OneoffError) as problem:
-            problems.append(f"{source}: {raw!r} is wrong: {problem}")
+            problems.append(f"{source}: {_without_password(str(raw))!r} is wrong: {problem}")
     problems += [f"{name} in the config file is no setting" for name in from_file if name not in _names()]
     problems += _problems_of_files(values)
     if problems:
         raise SettingsInvalid(problems)
     return Settings(**values)
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"://[^@/]*@", "://…@", text)
 
 
 def environment_name(setting: str) -> str:

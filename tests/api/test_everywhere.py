@@ -52,6 +52,8 @@ def body_for(method: str, path: str) -> dict[str, Any]:
         return {"json": {"items": ["a"]} | ({} if "/jobs/" in path else {"shell": "true"})}
     if path.endswith("/deploys"):
         return {"json": {"image": "shop/web:42"}}
+    if path.endswith("/rotate"):
+        return {"json": {}}
     if path.endswith("/extend"):
         return {"json": {"more_seconds": 60}}
     return {"json": {}} if method in {"PUT", "PATCH"} else {}

@@ -25,7 +25,7 @@ WRITTEN = [page for page in PAGES if page.name not in GENERATED]
 GLOSSARY = {
     "workspace", "project", "environment", "service", "deploy", "live image", "command", "variable", "run",
     "job", "batch", "cron", "tick", "trigger", "status", "reason", "instance type", "plan",
-    "event", "time limit", "node", "slot", "driver", "handle", "token", "position",
+    "event", "webhook", "time limit", "node", "slot", "driver", "handle", "token", "position",
 }  # fmt: skip
 MOST_LINES_OF_A_DECISION = 40
 

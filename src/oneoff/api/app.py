@@ -21,6 +21,7 @@ from oneoff.api import (
     services,
     tokens,
     variables,
+    webhooks,
 )
 from oneoff.api.description import describe
 from oneoff.api.door import API, DOOR
@@ -30,7 +31,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
 
 # Routes are tried one after another: what is asked most comes first.
-_RESOURCES = (runs, logs, batches, jobs, crons, services, variables, deploys, tokens, places, groups, events)
+_RESOURCES = (runs, logs, batches, jobs, crons, services, variables, deploys, tokens, places, groups, events, webhooks)
 
 
 def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:

@@ -33,6 +33,7 @@ _COMMANDS = {
     "batch": ("batch:batch", "Batches: one command with many arguments."),
     "cron": ("cron:cron", "Crons: jobs that run by the clock."),
     "events": ("events:events", "What happened, and what happens from now on."),
+    "webhook": ("webhooks:webhook", "Webhooks: programs, chats and mail that are told what happens."),
     "deploy": ("deploys:deploy", "Make an image the live image of a service."),
     "service": ("services:service", "Services: what commands run in."),
     "env": ("variables:env", "Variables of environments and services."),

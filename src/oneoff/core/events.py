@@ -161,6 +161,22 @@ KINDS: Mapping[str, EventKind] = {
     "service.deleted": EventKind("A service was deleted; its runs stay in the history.", "service", _OF_SERVICE),
     "token.created": EventKind("An API token was made.", "token", _TOKEN),
     "token.revoked": EventKind("An API token was revoked.", "token", _TOKEN),
+    "webhook.disabled": EventKind(
+        "A webhook is told nothing any more: it failed for too long, or asked for it.",
+        "webhook",
+        {
+            "name": "its name",
+            "kind": "its kind",
+            "target": "where it leads, without secrets",
+            "reason": "why, in words",
+        },
+        is_failure=True,
+    ),
+    "webhook.test": EventKind(
+        "Somebody tests a webhook. Sent to that webhook alone, and not in any list.",
+        "webhook",
+        {"name": "its name", "actor": "who tests it"},
+    ),
     "plan.changed": EventKind(
         "The workspace has another plan.",
         "workspace",

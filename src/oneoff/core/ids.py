@@ -25,6 +25,7 @@ PREFIXES = {
     "token": "tok",
     "event": "evt",
     "webhook": "whk",
+    "delivery": "dlv",
 }
 
 

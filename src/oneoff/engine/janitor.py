@@ -15,7 +15,7 @@ from oneoff.engine.dispatcher import Dispatcher
 from oneoff.errors import DriverError
 from oneoff.logs.archive import compress_log
 from oneoff.logs.folder import ARCHIVE, END, log_folder
-from oneoff.store import batches, crons, deploys, events, idempotency, runs, ticks
+from oneoff.store import batches, crons, deliveries, deploys, events, idempotency, runs, ticks, webhooks
 from oneoff.store.database import Connection
 
 _LOOK_AGAIN_SECONDS = 60.0
@@ -93,9 +93,15 @@ class Janitor:
         self._ticks_of = await self._context.database.run(work)
 
     async def _forget_events(self) -> None:
-        """By age, some at a time: others write between two."""
+        """By age, some at a time: others write between two. None that a webhook has not looked at."""
         before = self._context.clock.now() - timedelta(seconds=self._context.settings.events_kept_seconds)
-        while await self._context.database.run(lambda c: events.forget_old(c, before, None, _EVENTS_AT_ONCE)):
+
+        def work(connection: Connection) -> int:
+            read_up_to = webhooks.find_first_position(connection)
+            gone = events.forget_old(connection, before, read_up_to, _EVENTS_AT_ONCE)
+            return gone + deliveries.forget_old(connection, before, _EVENTS_AT_ONCE)
+
+        while await self._context.database.run(work):
             pass
 
     async def _forget_batches(self) -> None:

@@ -10,6 +10,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_GATHER_SECONDS = 0.1
+
 
 class Signals:
     """All methods are called from the event loop's thread."""
@@ -21,6 +23,9 @@ class Signals:
         self.changed_batches: set[str] = set()  # which; the batcher takes them
         self.stopping = asyncio.Event()  # the server is going down: streams end now
         self.ended: deque[str] = deque()  # runs whose log the janitor may compress
+        self.deliver = asyncio.Event()  # a webhook may have something to be told
+        self.wants_events = True  # whether there are webhooks, as far as the deliverer knows
+        self._deliver_soon = False
         self.events_come = asyncio.Event()  # set at each commit with events, and replaced by a fresh one
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
 
@@ -37,6 +42,17 @@ class Signals:
         """Whoever waits for events takes `events_come` before it looks, and waits for that one."""
         come, self.events_come = self.events_come, asyncio.Event()
         come.set()
+        if self.wants_events and not self._deliver_soon:
+            # Many commits in a row are looked at together.
+            self._deliver_soon = True
+            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._deliver)
+
+    def webhooks_changed(self) -> None:
+        self.deliver.set()
+
+    def _deliver(self) -> None:
+        self._deliver_soon = False
+        self.deliver.set()
 
     def batch_changed(self, batch_id: str | None) -> None:
         """One of its runs has ended, or it is new, or canceled. None = the run is of no batch."""

@@ -15,6 +15,8 @@ _KINDS = {
     "cron": ("cron",),
     "token": ("token",),
     "event": ("event",),
+    "webhook": ("webhook",),
+    "delivery": ("delivery",),
 }
 
 

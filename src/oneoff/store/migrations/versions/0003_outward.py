@@ -98,6 +98,56 @@ def _events() -> None:
 
 def _webhooks() -> None:
     """Who is told of events, and what became of it."""
+    op.create_table(
+        "webhooks",
+        *(sa.Column(name, sa.String(length=size), nullable=False) for name, size in (("id", 32), ("workspace_id", 32))),
+        *(sa.Column(name, sa.String(length=size), nullable=False) for name, size in (("kind", 10), ("form", 20))),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("shown", sa.Text(), nullable=False),
+        sa.Column("target_sealed", sa.LargeBinary(), nullable=False),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("kinds", "service_ids")),
+        *(sa.Column(name, sa.Boolean(), nullable=False) for name in ("failures_only", "enabled")),
+        sa.Column("disabled_at", sa.BigInteger(), nullable=True),
+        sa.Column("disabled_reason", sa.Text(), nullable=True),
+        sa.Column("secret_sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("old_secret_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("old_secret_until", sa.BigInteger(), nullable=True),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("failing_since", sa.BigInteger(), nullable=True),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("created_at", "updated_at")),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_webhooks_workspace_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
+    )
+    op.create_index("ix_webhooks_workspace", "webhooks", ["workspace_id", "id"], unique=False)
+    _webhook_deliveries()
+
+
+def _webhook_deliveries() -> None:
+    op.create_table(
+        "webhook_deliveries",
+        *(sa.Column(name, sa.String(length=32), nullable=False) for name in ("id", "webhook_id", "event_id")),
+        sa.Column("event_kind", sa.String(length=40), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(length=10), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("next_attempt_at", "created_at")),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["webhook_id"], ["webhooks.id"], name=op.f("fk_webhook_deliveries_webhook_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
+    )
+    due = ["webhook_id", "status", "next_attempt_at"]
+    op.create_index("ix_webhook_deliveries_due", "webhook_deliveries", due, unique=False)
+    op.create_index("ix_webhook_deliveries_webhook", "webhook_deliveries", ["webhook_id", "id"], unique=False)
+    op.create_table(
+        "webhook_attempts",
+        sa.Column("delivery_id", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("duration_ms", sa.Integer(), nullable=False),
+        sa.Column("status_code", sa.Integer(), nullable=True),
+        *(sa.Column(name, sa.Text(), nullable=True) for name in ("error", "answer")),
+        sa.PrimaryKeyConstraint("delivery_id", "number", name=op.f("pk_webhook_attempts")),
+    )
 
 
 def _log_streams() -> None:

@@ -1,0 +1,1 @@
+"""How deliveries reach the receivers of webhooks: over HTTP, or by mail."""
