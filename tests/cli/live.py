@@ -43,6 +43,10 @@ class LiveServer:
         assert self._http is not None
         self._http.should_exit = True
 
+    def stop_streams(self) -> None:
+        """What the server does first when it is told to stop."""
+        self.loop.call_soon_threadsafe(self.home.context.signals.server_stopping)
+
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.home = await open_home(self._folder)

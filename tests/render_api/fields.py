@@ -248,3 +248,66 @@ CRON_RUN = {
 def wrong_service(value: Any) -> list[str]:
     """Of a Service, with its details."""
     return wrong(value, SERVICE) or wrong(value["serviceDetails"], DETAILS[value["type"]])
+
+
+LABEL = {
+    "name": must(
+        one_of(
+            *("resource", "instance", "host", "statusCode", "method", "level", "type", "text", "path", "task"),
+            *("taskRun", "workflowService", "workflowVeresion", "blocked", "sandbox"),
+        )
+    ),
+    "value": must(word),
+}
+LOG = {"id": must(word), "message": must(text), "timestamp": must(time), "labels": must(list_of(LABEL))}
+LOG_PAGE = {
+    "hasMore": must(truth),
+    "nextStartTime": must(time),
+    "nextEndTime": must(time),
+    "logs": must(list_of(LOG)),
+}
+
+REASON = {
+    "evicted": must(truth),
+    "evictionReason": may(word),
+    "nonZeroExit": may(whole),
+    "earlyExit": may(truth),
+    "oomKilled": may(shape({"memoryLimit": must(word)})),
+    "timedOutSeconds": may(whole),
+    "timedOutReason": may(word),
+    "unhealthy": may(word),
+}
+_TRIGGER = dict.fromkeys(
+    ("firstBuild", "envUpdated", "manual", "deployedByRender", "clearCache", "rollback"), must(truth)
+)
+EVENT_DETAILS = {
+    "job_run_ended": {"jobId": must(an_id("job")), "status": must(JOB_STATUS), "reason": may(shape(REASON))},
+    "cron_job_run_started": {"cronJobRunId": must(word)},
+    "cron_job_run_ended": {
+        "cronJobRunId": must(word),
+        "status": must(one_of("pending", "successful", "unsuccessful", "canceled")),
+        "reason": may(shape(REASON)),
+        "user": may(lambda value: isinstance(value, dict)),
+    },
+    "deploy_started": {"deployId": must(an_id("dep")), "trigger": must(shape(_TRIGGER))},
+    "deploy_ended": {
+        "deployId": must(an_id("dep")),
+        "deployStatus": must(one_of("succeeded", "failed", "canceled")),
+        "status": must(whole),
+        "reason": must(lambda value: isinstance(value, dict)),
+    },
+    "service_suspended": {},
+    "service_resumed": {},
+}
+EVENT = {
+    "id": must(an_id("evt")),
+    "timestamp": must(time),
+    "serviceId": must(an_id("srv", "crn")),
+    "type": must(one_of(*EVENT_DETAILS)),
+    "details": must(lambda value: isinstance(value, dict)),  # held to EVENT_DETAILS by its type
+}
+
+
+def wrong_event(value: Any) -> list[str]:
+    """Of an Event, with its details."""
+    return wrong(value, EVENT) or wrong(value["details"], EVENT_DETAILS[value["type"]])

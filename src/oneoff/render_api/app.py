@@ -23,6 +23,8 @@ from oneoff.render_api import (
     deploys,
     env_groups,
     env_vars,
+    events,
+    logs,
     owners,
     problems,
     projects,
@@ -39,7 +41,7 @@ TODAY = "/render/v1"
 def routes_of(prefix: str) -> Sequence[BaseRoute]:
     if prefix == DOCUMENT:
         return Jobs(to_job_of_2021).routes()
-    parts = (services, deploys, env_vars, env_groups, cron_jobs, owners, projects)
+    parts = (services, deploys, env_vars, env_groups, cron_jobs, logs, events, owners, projects)
     known = [*Jobs(to_job).routes(), *(route for part in parts for route in part.routes())]
     return [*known, *absent.routes(known)]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from oneoff.core.instance_types import Catalogue
 from oneoff.core.service import ServiceType
 from oneoff.errors import InvalidBody
 from oneoff.render_api.plan_names import to_instance_type
@@ -46,7 +47,7 @@ def read_kind(body: Mapping[str, Any]) -> ServiceType:
     return read_word(need_text(body, "type"), "type", ServiceType)
 
 
-def read_asked(body: Mapping[str, Any], kind: ServiceType) -> Asked:
+def read_asked(body: Mapping[str, Any], kind: ServiceType, catalogue: Catalogue) -> Asked:
     """Of a body that makes or changes a service. Raises InvalidBody."""
     details = take_object(body, "serviceDetails")
     _refuse(body, _REFUSED, "")
@@ -62,7 +63,7 @@ def read_asked(body: Mapping[str, Any], kind: ServiceType) -> Asked:
     return Asked(
         kind,
         _read_image(body),
-        to_instance_type(take_text(details, "plan", within="serviceDetails."), kind),
+        to_instance_type(take_text(details, "plan", within="serviceDetails."), kind, catalogue),
         take_text(specific, "dockerCommand", within="envSpecificDetails.") if is_cron else None,
         take_text(details, "schedule", within="serviceDetails.") if is_cron else None,
     )

@@ -12,7 +12,6 @@ from oneoff.core.image import Transport, parse_image_ref
 from oneoff.core.service import ServiceType
 from oneoff.operations.services import Service
 from oneoff.render_api.answers import to_time, without_unset
-from oneoff.render_api.plan_names import to_plan_name
 
 REGION = "oregon"  # the table knows no machine of one's own: the first one that clients know
 RUNTIME = "image"
@@ -34,7 +33,7 @@ class CronFacts:
     last_success_at: datetime | None = None
 
 
-def to_service(service: Service, dashboard_url: str, cron: CronFacts | None = None) -> dict[str, Any]:
+def to_service(service: Service, dashboard_url: str, plan: str, cron: CronFacts | None = None) -> dict[str, Any]:
     return without_unset(
         {
             "id": service.id,
@@ -53,7 +52,7 @@ def to_service(service: Service, dashboard_url: str, cron: CronFacts | None = No
             "suspenders": ["user"] if service.suspended else [],
             "type": service.type.value,
             "updatedAt": to_time(service.created_at),
-            "serviceDetails": _to_details(service, cron or CronFacts()),
+            "serviceDetails": _to_details(service, plan, cron or CronFacts()),
         }
     )
 
@@ -70,7 +69,7 @@ def to_slug(path: str) -> str:
     return path.replace("/", "-")
 
 
-def _to_details(service: Service, cron: CronFacts) -> dict[str, Any]:
+def _to_details(service: Service, plan: str, cron: CronFacts) -> dict[str, Any]:
     details: dict[str, Any] = {
         "buildPlan": "starter",
         "env": RUNTIME,
@@ -79,7 +78,7 @@ def _to_details(service: Service, cron: CronFacts) -> dict[str, Any]:
             "dockerContext": "",
             "dockerfilePath": "",
         },
-        "plan": to_plan_name(service.instance_type),
+        "plan": plan,
         "region": REGION,
         "runtime": RUNTIME,
     }

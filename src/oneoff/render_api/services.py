@@ -20,6 +20,7 @@ from oneoff.render_api.cron_jobs import change_job, find_facts, make_job
 from oneoff.render_api.cursors import read_id
 from oneoff.render_api.env_vars import to_changes
 from oneoff.render_api.owners import check_owner, is_asked_for
+from oneoff.render_api.plan_names import to_plan_name
 from oneoff.render_api.projects import find_environment
 from oneoff.render_api.queries import (
     get_idempotency_key,
@@ -79,7 +80,7 @@ async def create_service(request: Request) -> Response:
     """With its variables; nothing is made when its image cannot be had."""
     context, body = context_of(request), await read_body(request)
     kind = read_kind(body)
-    asked = read_asked(body, kind)
+    asked = read_asked(body, kind, context.catalogue)
     check_owner(context, need_text(body, "ownerId"))
     if asked.image is None:
         raise InvalidBody("image.imagePath is missing: Oneoff runs images that are built already", "image")
@@ -105,7 +106,7 @@ async def get_service(request: Request) -> Response:
 async def change_service(request: Request) -> Response:
     """Plan, image, and of a cron job its schedule and command. An image is deployed at once."""
     context, service, body = context_of(request), await _get(request), await read_body(request)
-    asked = read_asked(body, service.type)
+    asked = read_asked(body, service.type, context.catalogue)
     if (name := take_text(body, "name")) is not None and to_path_name(name) != service.name:
         raise InvalidBody("a service cannot be renamed: its path is what runs and crons are known by", "name")
     if settings := asked.settings():
@@ -138,8 +139,10 @@ async def _get(request: Request) -> Service:
 
 
 async def _show(request: Request, service: Service) -> dict[str, Any]:
-    facts = await find_facts(context_of(request), service)
-    return to_service(service, f"{request.url.scheme}://{request.url.netloc}/services/{service.id}", facts)
+    context = context_of(request)
+    url = f"{request.url.scheme}://{request.url.netloc}/services/{service.id}"
+    plan = to_plan_name(service.instance_type, context.catalogue)
+    return to_service(service, url, plan, await find_facts(context, service))
 
 
 def _has_the_same_everywhere(request: Request) -> bool:

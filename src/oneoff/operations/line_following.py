@@ -1,0 +1,89 @@
+"""Lines of runs as they come, of single runs and of all that a service has from now on. Used by the Render-compatible
+API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+
+from oneoff.core.clock import from_us
+from oneoff.core.run import Run
+from oneoff.operations import line_pages, logs
+from oneoff.operations.context import Context
+from oneoff.operations.line_pages import BOTH
+from oneoff.operations.logs import Ended, Output
+from oneoff.operations.runs import get_run
+from oneoff.operations.timed_lines import Line, TimedLines, get_marks
+
+_LOOK_SECONDS = 1.0  # how long a new run of a service may go unseen; none of its lines is lost by it
+_MOST_WAITING = 64
+_AHEAD = timedelta(hours=1)
+
+
+class Follower:
+    """`run_ids` from `first_us` on, and whatever runs the services have. Ends when the server does: the caller comes
+    back with the time of the last line."""
+
+    def __init__(self, context: Context, run_ids: Sequence[str], service_ids: Sequence[str], first_us: int) -> None:
+        self._context = context
+        self._run_ids = run_ids
+        self._service_ids = service_ids
+        self._first_us = first_us
+        self._lines: asyncio.Queue[list[Line]] = asyncio.Queue(_MOST_WAITING)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def follow(self) -> AsyncGenerator[list[Line], None]:
+        stopping = asyncio.create_task(self._context.signals.stopping.wait())
+        looking = asyncio.create_task(self._look())
+        try:
+            while True:
+                coming = asyncio.create_task(self._lines.get())
+                done, _ = await asyncio.wait((coming, stopping, looking), return_when=asyncio.FIRST_COMPLETED)
+                if coming not in done:
+                    coming.cancel()
+                    if looking in done:
+                        looking.result()
+                    return
+                yield coming.result()
+        finally:
+            await _end([stopping, looking, *self._tasks.values()])
+
+    async def _look(self) -> None:
+        """Begin to follow what is not followed yet, for ever."""
+        for run_id in self._run_ids:
+            self._begin(await get_run(self._context, run_id))
+        since = from_us(self._first_us)
+        while True:
+            now = self._context.clock.now()
+            for service_id in self._service_ids:
+                for run in await line_pages.list_runs_within(self._context, service_id, since, now + _AHEAD):
+                    self._begin(run)
+            since = max(since, now)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _begin(self, run: Run) -> None:
+        if run.id not in self._tasks:
+            self._tasks[run.id] = asyncio.create_task(self._follow_run(run))
+
+    async def _follow_run(self, run: Run) -> None:
+        marks = get_marks(self._context.instance, run.id)
+        timed = TimedLines(run, marks, marks.before(self._first_us))
+        async with aclosing(logs.follow(self._context, run.id, timed.position, BOTH)) as events:
+            async for event in events:
+                if isinstance(event, Output):
+                    await self._give(timed.feed(event.records))
+                elif isinstance(event, Ended):
+                    timed.run = event.view.run
+                    await self._give(timed.flush())
+
+    async def _give(self, lines: list[Line]) -> None:
+        if wanted := [line for line in lines if line.time_us >= self._first_us]:
+            await self._lines.put(wanted)
+
+
+async def _end(tasks: Sequence[asyncio.Task[object]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,103 @@
+"""The lines of one run's log, each with a time that no other line of the run has: so a time says how far one has read.
+
+Used by `line_pages` and `line_following`.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from oneoff.core.clock import to_us
+from oneoff.core.log_lines import LineSplitter, LogLine
+from oneoff.core.run import Run
+from oneoff.logs.record import LogRecord
+
+_MOST_LOGS = 128
+_MARK_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`position` ends it in its run's log; with the run's id it is unique, and the same whenever it is read."""
+
+    run: Run
+    stream: str
+    time_us: int
+    position: int
+    data: bytes
+    cut_bytes: int = 0
+
+    @property
+    def order(self) -> tuple[int, str, int]:
+        return self.time_us, self.run.id, self.position
+
+
+@dataclass(slots=True)
+class Marks:
+    """Places in a log where no line is open: everything up to `positions[i]` is not later than `times[i]`."""
+
+    times: list[int] = field(default_factory=lambda: [-1])
+    positions: list[int] = field(default_factory=lambda: [0])
+
+    def before(self, time_us: int) -> int:
+        """The number of the last mark earlier than this."""
+        return max(0, bisect_left(self.times, time_us) - 1)
+
+    def add(self, time_us: int, position: int) -> None:
+        with _lock:
+            if position >= self.positions[-1] + _MARK_BYTES and time_us > self.times[-1]:
+                self.positions.append(position)
+                self.times.append(time_us)
+
+
+_lock = threading.Lock()
+_known: OrderedDict[tuple[str, str], Marks] = OrderedDict()
+
+
+def get_marks(instance: str, run_id: str) -> Marks:
+    """Remembered for the logs that were read last. From any thread."""
+    with _lock:
+        marks = _known.pop((instance, run_id), None) or Marks()
+        _known[instance, run_id] = marks
+        while len(_known) > _MOST_LOGS:
+            _known.popitem(last=False)
+        return marks
+
+
+class TimedLines:
+    """Makes lines of records, from a mark on. A line has the time at which its end was read; where two would have the
+    same, the later one is moved on by a microsecond. So times grow with positions, wherever reading begins."""
+
+    def __init__(self, run: Run, marks: Marks, number: int) -> None:
+        self.run = run
+        self._marks = marks
+        self._splitter = LineSplitter()
+        self._time_us = marks.times[number]
+        self.position = marks.positions[number]
+
+    def feed(self, records: Iterable[LogRecord]) -> list[Line]:
+        lines: list[Line] = []
+        for record in records:
+            if (missing := record.begin - self.position) > 0:
+                lines += [self._to_line(each, record.time_us) for each in self._splitter.flush()]
+                gap = f"[{missing} bytes of the output were not kept]".encode()
+                lines.append(self._to_line(LogLine(record.stream, record.time_us, record.begin, gap), record.time_us))
+            found = self._splitter.feed(record.stream, record.time_us, record.begin, record.data)
+            lines += [self._to_line(each, each.time_us) for each in found]
+            self.position = record.position
+        if self._splitter.open_from is None:
+            self._marks.add(self._time_us, self.position)
+        return lines
+
+    def flush(self) -> list[Line]:
+        """What has no newline, once the log has ended: told only now, and so with the time of the end."""
+        end = self.run.finished_at
+        return [self._to_line(each, each.time_us if end is None else to_us(end)) for each in self._splitter.flush()]
+
+    def _to_line(self, line: LogLine, time_us: int) -> Line:
+        self._time_us = max(time_us, self._time_us + 1)
+        return Line(self.run, line.stream, self._time_us, line.position, line.data, line.cut_bytes)

@@ -1,0 +1,235 @@
+"""Logs by time on /render/v1: pages both ways, filters, labels, and the live stream."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from oneoff.core.clock import to_us
+from oneoff.core.service import ServiceType
+from oneoff.logs.folder import log_folder
+from oneoff.logs.writer import LogWriter
+from oneoff.operations import timed_lines
+from oneoff.operations.services import NewService, create_service
+from oneoff.operations.variables import VariableChange, replace_variables
+from tests.operations.home import IMAGE, Home
+from tests.render_api.fields import ERROR, LOG_PAGE, wrong
+
+pytestmark = pytest.mark.anyio
+FACE = "/render/v1"
+
+
+class Log:
+    """Of a job, written as the engine does."""
+
+    def __init__(self, home: Home, job_id: str) -> None:
+        self._writer = LogWriter(log_folder(home.context.settings.logs_dir, "run-" + job_id[4:]), 1 << 28)
+        self._time_us = to_us(home.context.clock.now())
+
+    def write(self, data: bytes, stream: str = "stdout", later_us: int = 0) -> None:
+        """Without `later_us` at the same moment as what was written before."""
+        self._time_us += later_us
+        self._writer.append(stream, self._time_us, data)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def add_service(home: Home, path: str = "shop/production/web") -> str:
+    return (await create_service(home.context, NewService(path, ServiceType.WEB_SERVICE, IMAGE, None), "t")).id
+
+
+async def start_job(client: httpx2.AsyncClient, home: Home, service_id: str) -> str:
+    response = await client.post(f"{FACE}/services/{service_id}/jobs", json={"startCommand": "echo hi"})
+    job_id = str(response.json()["id"])
+    await home.start("run-" + job_id[4:])
+    return job_id
+
+
+async def finish(home: Home, job_id: str) -> None:
+    await home.finish("run-" + job_id[4:])
+
+
+async def ask(client: httpx2.AsyncClient, home: Home, resource: str | list[str], **more: Any) -> dict[str, Any]:
+    query = {"ownerId": home.context.workspace_id, "resource": resource, **more}
+    response = await client.get(f"{FACE}/logs", params=query)
+    assert response.status_code == 200, response.text
+    page: dict[str, Any] = response.json()
+    assert wrong(page, LOG_PAGE) == []
+    return page
+
+
+async def ask_all(client: httpx2.AsyncClient, home: Home, resource: str | list[str], **more: Any) -> list[Any]:
+    """Page by page, until there are no more."""
+    found: list[Any] = []
+    page = await ask(client, home, resource, **more)
+    while True:
+        assert len(page["logs"]) <= int(more.get("limit", 20))
+        found += page["logs"]
+        if not page["hasMore"]:
+            return found
+        more |= {"startTime": page["nextStartTime"], "endTime": page["nextEndTime"]}
+        page = await ask(client, home, resource, **more)
+
+
+def messages(found: list[Any]) -> list[str]:
+    return [each["message"] for each in found]
+
+
+async def test_pages_lose_and_repeat_no_line_in_either_direction_though_many_have_one_time(
+    client: httpx2.AsyncClient, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed_lines, "_MARK_BYTES", 64)  # so that reading begins anywhere
+    service_id = await add_service(home)
+    jobs = [await start_job(client, home, service_id) for _ in range(3)]
+    wanted = []
+    for number, job_id in enumerate(jobs):
+        log = Log(home, job_id)
+        for piece in range(2):
+            lines = [f"{number} {piece} {line}" for line in range(number * 2 + 3)]
+            log.write("".join(f"{line}\n" for line in lines).encode(), later_us=piece % 2)
+            wanted += lines
+        log.close()
+        await finish(home, job_id)
+    for resource in (service_id, jobs):
+        for limit in (1, 7):
+            forward = await ask_all(client, home, resource, direction="forward", limit=limit)
+            backward = await ask_all(client, home, resource, direction="backward", limit=limit)
+            assert sorted(messages(forward)) == sorted(wanted)
+            assert messages(backward) == messages(forward)[::-1]
+            assert len({each["id"] for each in forward}) == len(wanted)
+    assert [m for m in messages(forward) if m.startswith("1 ")] == [m for m in wanted if m.startswith("1 ")]
+
+
+async def test_whoever_asks_again_for_what_follows_gets_each_line_once(client: httpx2.AsyncClient, home: Home) -> None:
+    job_id = await start_job(client, home, await add_service(home))
+    log = Log(home, job_id)
+    seen: list[str] = []
+    start: dict[str, Any] = {}
+    for piece in (b"one\ntw", b"o\n", b"", b"three\nfour", b"\n\n", b"no newline"):
+        log.write(piece)
+        page = await ask(client, home, job_id, direction="forward", **start)
+        seen += messages(page["logs"])
+        start = {"startTime": page["nextStartTime"]}
+    assert seen == ["one", "two", "three", "four", ""]
+    log.close()
+    await finish(home, job_id)
+    assert messages((await ask(client, home, job_id, direction="forward", **start))["logs"]) == ["no newline"]
+
+
+async def test_the_last_lines_come_first_unless_asked_otherwise(client: httpx2.AsyncClient, home: Home) -> None:
+    job_id = await start_job(client, home, await add_service(home))
+    log = Log(home, job_id)
+    log.write(b"".join(b"line %d\n" % number for number in range(50)))
+    page = await ask(client, home, job_id)
+    assert messages(page["logs"]) == [f"line {number}" for number in range(49, 29, -1)]
+    assert page["hasMore"]
+    times = [each["timestamp"] for each in page["logs"]]
+    assert times == sorted(times, reverse=True)
+    # Both ends belong to the time asked for: who comes back with the last time sees that line again, by its id.
+    again = await ask(client, home, job_id, startTime=times[0], direction="forward")
+    assert again["logs"] == page["logs"][:1]
+
+
+async def test_a_line_tells_its_resource_instance_level_and_type(client: httpx2.AsyncClient, home: Home) -> None:
+    service_id = await add_service(home)
+    job_id = await start_job(client, home, service_id)
+    log = Log(home, job_id)
+    log.write(b'{"level": "warn", "msg": "low"}\nplain\n')
+    log.write(b"bad\n", "stderr")
+    await finish(home, job_id)
+    of_job = (await ask(client, home, job_id, direction="forward"))["logs"]
+    labels = [{each["name"]: each["value"] for each in log["labels"]} for log in of_job]
+    assert [each["level"] for each in labels] == ["warning", "info", "error"]
+    assert all(each["resource"] == each["instance"] == job_id and each["type"] == "app" for each in labels)
+    of_service = (await ask(client, home, service_id, direction="forward"))["logs"]
+    assert of_service[0]["labels"][0] == {"name": "resource", "value": service_id}
+    assert of_service[0]["id"] == of_job[0]["id"]
+
+
+async def test_lines_are_chosen_by_level_text_type_and_instance(client: httpx2.AsyncClient, home: Home) -> None:
+    service_id = await add_service(home)
+    first, second = [await start_job(client, home, service_id) for _ in range(2)]
+    for job_id in (first, second):
+        log = Log(home, job_id)
+        log.write(b"GET /a 200\nlevel=error GET /b, c 503\nlevel=warn slow\n", later_us=1000)
+        await finish(home, job_id)
+
+    async def asked(**more: Any) -> list[str]:
+        return messages((await ask(client, home, service_id, direction="forward", instance=first, **more))["logs"])
+
+    assert len(await asked()) == 3
+    assert await asked(level="error") == await asked(level=["err*"]) == ["level=error GET /b, c 503"]
+    assert await asked(level=["error", "warning"]) == ["level=error GET /b, c 503", "level=warn slow"]
+    assert await asked(level="error,warning") == ["level=error GET /b, c 503", "level=warn slow"]
+    assert await asked(text="/b, c") == await asked(text="/5\\d\\d$/") == await asked(text="get*503")
+    assert await asked(text=["200", "slow"]) == ["GET /a 200", "level=warn slow"]
+    assert await asked(type="app") == await asked()
+    assert await asked(type="build") == await asked(host="example.com") == await asked(statusCode="200") == []
+
+
+async def test_secrets_are_hidden_and_lines_of_any_bytes_are_shown(client: httpx2.AsyncClient, home: Home) -> None:
+    service_id = await add_service(home)
+    await replace_variables(home.context, service_id, {"KEY": VariableChange("hunter2-hunter2", secret=True)})
+    job_id = await start_job(client, home, service_id)
+    log = Log(home, job_id)
+    log.write(b"it is hunter2-")
+    log.write(b"hunter2!\n\xff\xfe\r\n\n")
+    await finish(home, job_id)
+    shown = messages((await ask(client, home, job_id, direction="forward"))["logs"])
+    assert "hunter2" not in shown[0]
+    assert shown[1:] == ["\ufffd\ufffd", ""]
+
+
+async def test_by_default_services_show_the_last_hour_and_jobs_all_of_theirs(
+    client: httpx2.AsyncClient, home: Home
+) -> None:
+    service_id = await add_service(home)
+    job_id = await start_job(client, home, service_id)
+    Log(home, job_id).write(b"now\n")
+    await finish(home, job_id)
+    soon = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    assert messages((await ask(client, home, job_id, endTime=soon))["logs"]) == ["now"]
+    assert messages((await ask(client, home, service_id))["logs"]) == ["now"]
+    ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    assert (await ask(client, home, service_id, endTime=ago))["logs"] == []
+
+
+async def test_the_values_of_a_label_are_listed(client: httpx2.AsyncClient, home: Home) -> None:
+    service_id = await add_service(home)
+    job_id = await start_job(client, home, service_id)
+    Log(home, job_id).write(b"a\nlevel=debug b\na\n")
+    await finish(home, job_id)
+
+    async def values(label: str) -> Any:
+        query = {"ownerId": home.context.workspace_id, "resource": service_id, "label": label}
+        return (await client.get(f"{FACE}/logs/values", params=query)).json()
+
+    assert await values("level") == ["debug", "info"]
+    assert await values("instance") == [job_id]
+    assert await values("type") == ["app"]
+    assert await values("host") == await values("method") == await values("statusCode") == []
+
+
+async def test_what_is_wrong_is_told(client: httpx2.AsyncClient, home: Home) -> None:
+    owner, service_id = home.context.workspace_id, await add_service(home)
+    good = {"ownerId": owner, "resource": service_id}
+    for more, status, told in (
+        ({"ownerId": ""}, 404, owner),
+        ({"resource": ""}, 400, "resource"),
+        ({"resource": "job-" + "0" * 20}, 404, "job-000"),
+        ({"resource": "srv-" + "0" * 20}, 404, "srv-000"),
+        ({"resource": "nothing"}, 404, "nothing"),
+        ({"direction": "up"}, 400, "backward, forward"),
+        ({"limit": "101"}, 400, "limit"),
+        ({"startTime": "soon"}, 400, "startTime"),
+        ({"startTime": "2026-01-02T00:00:00Z", "endTime": "2026-01-01T00:00:00Z"}, 400, "later"),
+        ({"text": "/(/"}, 400, "expression"),
+    ):
+        response = await client.get(f"{FACE}/logs", params=good | more)
+        assert (response.status_code, wrong(response.json(), ERROR)) == (status, []), response.text
+        assert told in response.json()["message"]
+    assert (await client.get(f"{FACE}/logs/values", params=good | {"label": "path"})).status_code == 400
