@@ -46,15 +46,33 @@ def assert_shows_the_main_job(words: str) -> None:
     assert "Applying catalogue.0001_products... OK" in after
     assert "exit code 0" in after
     assert "Chair at 129.00" in after
-    # The very process that saw no tables sees them now: it was not restarted.
+    # The very process that saw no tables sees them now, and after the failed deploy: it was not restarted.
     since = re.findall(r"up since (\S+)", words)
-    assert len(since) == 2
-    assert since[0] == since[1]
+    assert len(since) == 4
+    assert len(set(since[:3])) == 1
+
+
+def assert_shows_the_gates(words: str) -> None:
+    before, failed, done = re.split(r"\$ oneoff deploy shop/production --image \S+:[23]", words)
+    assert "CommandError: Desk costs 399.00" in failed
+    assert "did not become live: job migrate failed with exit code 1" in failed
+    assert "exit code 1, so the app is not restarted" in failed
+    assert "Applying catalogue.0003_prices... OK" in done
+    assert [re.findall(r"^ *release (\d)$", part, re.MULTILINE) for part in (before, failed, done)] == [
+        ["1", "1"],
+        ["1"],
+        ["3"],
+    ]
+    listed = done.partition("$ oneoff deploys list")[2].splitlines()
+    statuses = [line.split()[1] for line in listed if line.startswith("dep-")]
+    assert statuses == ["live", "pre_deploy_failed", "deactivated"]
 
 
 @pytest.mark.timeout(FIRST_TIME_SECONDS)
 def test_the_demo_migrates_a_real_database_with_no_docker_at_all(folder: Path) -> None:
-    assert_shows_the_main_job(run_demo(folder, f"unix://{folder}/no-engine-here.sock"))
+    words = run_demo(folder, f"unix://{folder}/no-engine-here.sock")
+    assert_shows_the_main_job(words)
+    assert_shows_the_gates(words)
     assert list(folder.iterdir()) == []
     assert process.pids_naming(f"{folder}/") == []
 
@@ -64,6 +82,8 @@ def test_the_demo_migrates_a_real_database_with_docker_and_takes_its_image_out_a
     folder: Path, dockerd: Dockerd
 ) -> None:
     before = images_and_containers(dockerd)
-    assert_shows_the_main_job(run_demo(folder, dockerd.host))
+    words = run_demo(folder, dockerd.host)
+    assert_shows_the_main_job(words)
+    assert_shows_the_gates(words)
     assert images_and_containers(dockerd) == before
     assert process.pids_naming(f"{folder}/") == []

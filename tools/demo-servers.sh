@@ -25,36 +25,45 @@ as_postgres() {
     exec setpriv --reuid=postgres --regid=postgres --clear-groups "$@"
 }
 
-# start_app: the web process of the shop's image in a container of its own, with plain runc. Sets APP_PID and APP_URL.
+# unpack_app RELEASE: for start_app, once. The caller holds the lock of .cache.
+unpack_app() {
+    unpacked="$SHOP_LAYOUT.unpacked-$1"
+    [ ! -e "$unpacked" ] || return 0
+    rm -rf "$unpacked.part"
+    umoci unpack --image "$SHOP_LAYOUT:$1" "$unpacked.part" >"$WORK/unpack.log" 2>&1 ||
+        stop_with_log "umoci could not unpack the app's image" "$WORK/unpack.log"
+    mv "$unpacked.part" "$unpacked"
+}
+
+# start_app RELEASE: its web process in a container of its own, with plain runc, in place of the one before. Sets APP_PID and APP_URL.
 start_app() {
-    unpacked="$SHOP_LAYOUT.unpacked"
-    if [ ! -e "$unpacked" ]; then
-        rm -rf "$unpacked.part"
-        umoci unpack --image "$SHOP_LAYOUT:$SHOP_TAG" "$unpacked.part" >"$WORK/unpack.log" 2>&1 ||
-            stop_with_log "umoci could not unpack the app's image" "$WORK/unpack.log"
-        mv "$unpacked.part" "$unpacked"
-    fi
+    end "${APP_PID:-}" TERM
+    unpacked="$SHOP_LAYOUT.unpacked-$1"
     port="$(free_port)"
     APP_URL="http://127.0.0.1:$port/"
-    mkdir "$WORK/app"
-    .venv/bin/python tools/app_bundle.py "$unpacked" "$WORK/app" "DATABASE_URL=$DATABASE_URL" "SECRET_KEY=$SECRET_KEY" \
+    mkdir "$WORK/app-$1"
+    .venv/bin/python tools/app_bundle.py "$unpacked" "$WORK/app-$1" "DATABASE_URL=$DATABASE_URL" "SECRET_KEY=$SECRET_KEY" \
         "GUNICORN_CMD_ARGS=--bind=127.0.0.1:$port --worker-tmp-dir=/dev/shm --no-control-socket"
-    runc --root "$WORK/runc" run --bundle "$WORK/app" "shop-web-$$" >"$WORK/app.log" 2>&1 </dev/null &
+    runc --root "$WORK/runc" run --bundle "$WORK/app-$1" "shop-web-$1-$$" >"$WORK/app.log" 2>&1 </dev/null &
     APP_PID=$!
     wait_for "the app" "$APP_PID" "$WORK/app.log" fetch "$APP_URL"
 }
 
-# note_docker_image: where Docker runs, Oneoff brings the image into it; the demo takes it out again unless it was there.
-note_docker_image() {
-    docker_image=
+# note_docker_images: where Docker runs, Oneoff brings images into it; the demo takes them out again unless they were there.
+note_docker_images() {
+    docker_images=
     command -v docker >/dev/null || return 0
-    digest="$(skopeo inspect --format '{{.Digest}}' "oci:$SHOP_LAYOUT:$SHOP_TAG")"
-    docker image inspect "localhost/oneoff/layout:sha256-${digest#sha256:}" >/dev/null 2>&1 ||
-        docker_image="localhost/oneoff/layout:sha256-${digest#sha256:}"
+    for release in 1 2 3; do
+        digest="$(skopeo inspect --format '{{.Digest}}' "oci:$SHOP_LAYOUT:$release")"
+        name="localhost/oneoff/layout:sha256-${digest#sha256:}"
+        docker image inspect "$name" >/dev/null 2>&1 || docker_images="$docker_images $name"
+    done
 }
 
-leave_no_image() {
-    [ -z "${docker_image:-}" ] || docker image rm "$docker_image" >/dev/null 2>&1 || true
+leave_no_images() {
+    for name in ${docker_images:-}; do
+        docker image rm "$name" >/dev/null 2>&1 || true
+    done
 }
 
 server_notes=/run/oneoff
@@ -74,7 +83,7 @@ start_oneoff() {
     export ONEOFF_URL
     # The newest server is the one the CLI finds by itself. A server that ran here before gets its place back at the end.
     [ ! -e "$server_notes/server.json" ] || cp "$server_notes/server.json" "$WORK/server.json"
-    note_docker_image
+    note_docker_images
     .venv/bin/oneoff serve --data "$WORK/data" --driver auto --listen "127.0.0.1:$port" \
         >"$WORK/oneoff.log" 2>&1 </dev/null &
     ONEOFF_PID=$!

@@ -7,9 +7,11 @@ A test fails when a page is stale.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from oneoff.core import deploy
 from oneoff.core.events import BY_STATUS, KINDS
 from oneoff.core.limits import format_bytes, format_duration
 from oneoff.core.run import REASONS, TRANSITIONS
@@ -55,18 +57,25 @@ def states_page() -> str:
         "",
         "Each transition is one guarded update of the run's row; an end is final.",
         "",
-        "```mermaid",
-        "stateDiagram-v2",
-        "    [*] --> queued",
+        *_diagram(TRANSITIONS),
+        "",
+        "| status | reasons |",
+        "|---|---|",
     ]
-    for before, afters in TRANSITIONS.items():
+    for status, reasons in REASONS.items():
+        lines.append(f"| `{status.value}` | {', '.join(f'`{reason.value}`' for reason in sorted(reasons))} |")
+    lines += ["", "# The states of a deploy", "", "[What they mean](deploys.md#the-life-of-a-deploy).", ""]
+    lines += _diagram(deploy.TRANSITIONS)
+    return "\n".join(lines) + "\n"
+
+
+def _diagram(transitions: Mapping[Any, Collection[Any]]) -> list[str]:
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {next(iter(transitions)).value}"]
+    for before, afters in transitions.items():
         lines += [f"    {before.value} --> {after.value}" for after in sorted(afters)]
         if not afters:
             lines.append(f"    {before.value} --> [*]")
-    lines += ["```", "", "| status | reasons |", "|---|---|"]
-    for status, reasons in REASONS.items():
-        lines.append(f"| `{status.value}` | {', '.join(f'`{reason.value}`' for reason in sorted(reasons))} |")
-    return "\n".join(lines) + "\n"
+    return [*lines, "```"]
 
 
 def events_page() -> str:

@@ -1,8 +1,7 @@
-# Makes the image of examples/shop without Docker (sourced by ./demo): an OCI layout in .cache, made again when its source changes.
-# Sets SHOP_LAYOUT (a folder) and SHOP_TAG.
+# Makes the images of examples/shop without Docker (sourced by ./demo): an OCI layout in .cache, made again when its source changes.
+# Sets SHOP_LAYOUT (a folder); its tags are the releases 1, 2 and 3.
 
 make_shop_image() {
-    SHOP_TAG=1
     case "$(uname -m)" in
     x86_64 | aarch64) machine="$(uname -m)" ;;
     *) stop "the demo's app has no PostgreSQL library for $(uname -m)." "Run it on an x86_64 or aarch64 machine." ;;
@@ -56,6 +55,7 @@ make_library_layer() {
 make_app_layer() {
     mkdir "$scratch/app"
     cp -R examples/shop "$scratch/app/app"
+    rm -rf "$scratch/app/app/releases"
     find "$scratch/app" -name __pycache__ -prune -exec rm -rf {} +
     pack app
 }
@@ -64,8 +64,8 @@ make_app_layer() {
 pack() { tar -c --numeric-owner --owner=0 --group=0 --sort=name -f "$scratch/$1.tar" -C "$scratch/$1" .; }
 
 assemble_shop_image() {
-    say "  one image of three layers (umoci)"
-    image="$scratch/layout:$SHOP_TAG"
+    say "  three releases of one image (umoci)"
+    image="$scratch/layout:1"
     {
         umoci init --layout "$scratch/layout"
         umoci new --image "$image"
@@ -73,8 +73,16 @@ assemble_shop_image() {
         umoci raw add-layer --image "$image" "$scratch/libraries.tar"
         umoci raw add-layer --image "$image" "$scratch/app.tar"
         umoci config --image "$image" --config.user app --config.workingdir /app \
-            --config.env PATH=/usr/local/bin:/usr/bin:/bin --config.env PYTHONUNBUFFERED=1 \
+            --config.env PATH=/usr/local/bin:/usr/bin:/bin --config.env PYTHONUNBUFFERED=1 --config.env SHOP_RELEASE=1 \
             --config.cmd python --config.cmd -m --config.cmd gunicorn --config.cmd shop.wsgi
+        for release in 2 3; do
+            mkdir "$scratch/release-$release"
+            cp -R "examples/shop/releases/$release" "$scratch/release-$release/app"
+            pack "release-$release"
+            umoci tag --image "$image" "$release"
+            umoci raw add-layer --image "$scratch/layout:$release" "$scratch/release-$release.tar"
+            umoci config --image "$scratch/layout:$release" --config.env "SHOP_RELEASE=$release"
+        done
         umoci gc --layout "$scratch/layout"
     } >"$scratch/umoci.log" 2>&1 || {
         tail -n 20 "$scratch/umoci.log" >&2

@@ -28,6 +28,7 @@ from oneoff.drivers.registry import DriverChoice, open_driver
 from oneoff.engine.batcher import Batcher
 from oneoff.engine.context import Context
 from oneoff.engine.deliverer import Deliverer
+from oneoff.engine.deployer import Deployer
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
 from oneoff.engine.heart import Heart
@@ -41,7 +42,7 @@ from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, Set
 from oneoff.offers import read_offers
 from oneoff.operations.batch_runs import ItemRuns
 from oneoff.operations.crons import CronRuns
-from oneoff.operations.deploys import cancel_unfinished_deploys
+from oneoff.operations.deploying import advance
 from oneoff.operations.installation import Installation, set_up
 from oneoff.operations.limits import find_gone
 from oneoff.operations.tokens import Tokens
@@ -86,7 +87,6 @@ class _Server:
             listener = _listen(*self._settings.listen)
             stack.callback(listener.close)
             context = await self._open(stack)
-            await cancel_unfinished_deploys(context)
             for gone in await find_gone(context):
                 journal.warning("not offered any more", what=gone)
             dispatcher = Dispatcher(context, Executor(context))
@@ -95,10 +95,12 @@ class _Server:
             await rescuer.tick()  # what was going before comes before what is new
             scheduler = Scheduler(context, partial(CronRuns, context))
             batcher = Batcher(context, ItemRuns(context).make)
+            deployer = Deployer(context, partial(advance, context))
+            stack.push_async_callback(deployer.close)
             deliverer = Deliverer(context)
             stack.push_async_callback(deliverer.close)
             caretakers = (Heart(context, dispatcher), Janitor(context, dispatcher))
-            for agent in (dispatcher, scheduler, batcher, rescuer, deliverer, *caretakers):
+            for agent in (dispatcher, scheduler, batcher, deployer, rescuer, deliverer, *caretakers):
                 task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
                 stack.push_async_callback(_end, task)
             await self._serve_http(context, listener, stack)

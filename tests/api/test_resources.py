@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from oneoff.api.shapes import DeployShape, RunShape, ServiceShape
+from oneoff.api.shapes import DeployGateShape, DeployShape, RunShape, ServiceShape
 from oneoff.core.image import ImageConfig
 from oneoff.errors import EngineUnavailable
 from tests.api.test_everywhere import check_problem
@@ -196,6 +196,33 @@ async def test_deploys_of_one_service_go_one_after_another(client: Client) -> No
     assert {answer.json()["status"] for answer in answers} == {"live"}
     listed = (await client.get(url)).json()["items"]
     assert [each["status"] for each in listed] == ["live"] + ["deactivated"] * 6
+
+
+async def test_a_gated_deploy_answers_when_its_gates_are_going_and_can_be_canceled(client: Client) -> None:
+    service = await made(client)
+    gate = {"service": "shop/production", "name": "migrate", "command": ["migrate"], "gate": "before_deploy"}
+    job = (await client.post("/jobs", json=gate)).json()
+    assert job["gate"] == "before_deploy"
+    url = f"/services/{service['id']}/deploys"
+    deploy = (await client.post(url, json={"image": NEXT_IMAGE})).json()
+    assert (deploy["status"], deploy["digest"]) == ("pre_deploy_in_progress", NEXT_DIGEST)
+    (shown,) = deploy["gates"]
+    assert list(shown) == list(DeployGateShape.model_fields)
+    run = (await client.get(f"/runs/{shown['run_id']}")).json()
+    assert (run["trigger"], run["job_id"], run["digest"]) == ("deploy", job["id"], NEXT_DIGEST)
+    waiting = (await client.post(url, json={"image": IMAGE})).json()
+    assert (waiting["status"], deploy["id"] in waiting["message"]) == ("created", True)
+    for each in (deploy, waiting, deploy):
+        ended = (await client.post(f"/deploys/{each['id']}/cancel")).json()
+        assert (ended["status"], ended["message"]) == ("canceled", "canceled by admin")
+    assert (await client.get(f"/runs/{shown['run_id']}")).json()["status"] == "canceled"
+    assert (await client.get(f"/services/{service['id']}")).json()["digest"] == DIGEST
+
+
+async def test_a_deploy_that_is_not_waited_for_is_answered_as_created(client: Client) -> None:
+    service = await made(client)
+    response = await client.post(f"/services/{service['id']}/deploys?wait=false", json={"image": NEXT_IMAGE})
+    assert (response.status_code, response.json()["status"]) == (201, "created")
 
 
 async def test_an_entrypoint_that_may_swallow_commands_is_warned_about(client: Client, home: Home) -> None:

@@ -7,15 +7,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from oneoff.engine.batcher import Batcher
+from oneoff.engine.deployer import Deployer
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
 from oneoff.engine.loop import keep_ticking
 from oneoff.operations.batch_runs import ItemRuns
+from oneoff.operations.deploying import advance
 from oneoff.server import create_faces, open_websocket
 from tests.operations.home import Home, open_home
 
@@ -52,7 +55,8 @@ class LiveServer:
         self.home = await open_home(self._folder)
         context = self.home.context
         dispatcher = Dispatcher(context, Executor(context))
-        agents = (dispatcher, Batcher(context, ItemRuns(context).make))
+        deployer = Deployer(context, partial(advance, context))
+        agents = (dispatcher, deployer, Batcher(context, ItemRuns(context).make))
         ticking = [asyncio.create_task(keep_ticking(agent, context.clock)) for agent in agents]
         config = uvicorn.Config(
             create_faces(context),
@@ -69,6 +73,7 @@ class LiveServer:
         for task in ticking:
             task.cancel()
         await asyncio.gather(*ticking, return_exceptions=True)
+        await deployer.close()
         await dispatcher.close()
         self.home.close()
 

@@ -15,7 +15,8 @@ from tests.cli.fake_api import RUN_ID, SERVICE_ID, FakeApi
 
 def a_deploy(status: str, **changes: object) -> dict[str, object]:
     deploy = {"id": "dep-0000000000000000000c", "service_id": SERVICE_ID, "image": "registry.test/shop/web:42"}
-    return deploy | {"digest": "sha256:" + "1" * 64, "status": status, "message": None, "warning": None} | changes
+    deploy |= {"digest": "sha256:" + "1" * 64, "status": status, "message": None, "warning": None}
+    return {**deploy, "gates": [], **changes}
 
 
 def test_variables_come_from_arguments_files_and_standard_input(cli: Cli, api: FakeApi, tmp_path: Path) -> None:
@@ -83,11 +84,11 @@ def test_deploy_waits_until_it_is_live_and_prints_the_warning(cli: Cli, api: Fak
     assert b"pre deploy in progress" in done.stderr
 
 
-@pytest.mark.parametrize("status", ["pre_deploy_failed", "image_unavailable", "canceled"])
-def test_deploy_that_fails_exits_1_and_says_what_stays(cli: Cli, api: FakeApi, status: str) -> None:
+@pytest.mark.parametrize(("status", "code"), [("pre_deploy_failed", 1), ("image_unavailable", 1), ("canceled", 130)])
+def test_deploy_that_fails_exits_1_or_130_and_says_what_stays(cli: Cli, api: FakeApi, status: str, code: int) -> None:
     api.script.deploy = [a_deploy(status)]
     done = cli.run("deploy", "shop/production", "--image", "registry.test/shop/web:42")
-    assert (done.returncode, done.stdout) == (1, b"")
+    assert (done.returncode, done.stdout) == (code, b"")
     assert b"registry.test/shop/web:41 stays live" in done.stderr
 
 

@@ -162,6 +162,90 @@ def test_a_run_survives_the_servers_kill_and_the_cli_follows_it_to_its_end(real:
     assert err.count(b"connection to the server lost") == 1
 
 
+def test_a_going_run_survives_a_deploy_and_a_suspension_which_allows_runs_by_hand(real: Cli) -> None:
+    path = "shop/surviving"
+    assert real.run("service", "create", path, "--image", f"oci:{busybox_layout()}:base").returncode == 0
+    with real.start("run", path, "--shell", "echo ready; while [ ! -e /tmp/go ]; do sleep 0.1; done") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert real.run("deploy", path, "--image", next_image()).returncode == 0
+        assert real.run("service", "suspend", path).returncode == 0
+        assert real.run("run", "-q", path, "--", "true").returncode == 0
+        newest, going = json.loads(real.run("runs", "list", path, "--json").stdout)["items"]
+        assert (going["status"], newest["status"]) == ("running", "succeeded")
+        assert going["digest"] != newest["digest"]
+        assert real.run("cancel", going["id"]).returncode == 0
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+@pytest.fixture
+def gated(real: Cli) -> Iterator[Cli]:
+    """A service whose gate waits for a word in its variable FATE."""
+    image = f"oci:{busybox_layout()}:base"
+    assert real.run("service", "create", "shop/gated", "--image", image).returncode == 0
+    script = "echo out; echo err >&2; $FATE"
+    made = real.run("job", "create", "shop/gated:migrate", "--gate", "before-deploy", "--shell", script)
+    assert made.returncode == 0, made.stderr
+    yield real
+    assert real.run("service", "delete", "shop/gated", "--yes", "--with-jobs").returncode == 0
+
+
+def next_image() -> str:
+    return f"oci:{busybox_layout()}:zstd"
+
+
+def test_a_deploy_shows_its_gate_as_it_runs_and_a_failed_one_keeps_the_old_image(gated: Cli) -> None:
+    gated.run("env", "set", "shop/gated", "FATE=exit 3")
+    failed = gated.run("deploy", "shop/gated", "--image", next_image())
+    assert (failed.returncode, failed.stdout) == (1, b"out\n"), failed.stderr
+    assert b"\nerr\n" in failed.stderr
+    assert b"job migrate failed with exit code 3" in failed.stderr
+    assert f"oci:{busybox_layout()}:base stays live. `oneoff logs run-" in failed.stderr.decode()
+    gated.run("env", "set", "shop/gated", "FATE=exit 0")
+    done = gated.run("deploy", "-q", "shop/gated", "--image", next_image())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"out\ndep-")
+    listed = gated.run("deploys", "list", "shop/gated").stdout.decode()
+    assert [line.split()[1] for line in listed.splitlines()[1:]] == ["live", "pre_deploy_failed", "deactivated"]
+
+
+def test_a_gate_survives_the_servers_kill_and_its_deploy_goes_on(gated: Cli, server: Server) -> None:
+    gated.run("env", "set", "shop/gated", "FATE=sleep 2")
+    with gated.start("deploy", "shop/gated", "--image", next_image()) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"out\n"
+        server.stop(signal.SIGKILL)
+        server.start()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    deploy = json.loads(gated.run("deploys", "show", out.split()[0], "--json").stdout)
+    assert [gate["status"] for gate in deploy["gates"]] == ["succeeded"]
+    runs = json.loads(gated.run("runs", "list", "shop/gated", "--json").stdout)["items"]
+    assert [(run["status"], run["trigger"], run["digest"]) for run in runs] == [
+        ("succeeded", "deploy", deploy["digest"])
+    ]
+
+
+def test_ctrl_c_cancels_a_deploy_and_detach_leaves_it(gated: Cli) -> None:
+    gated.run("env", "set", "shop/gated", "FATE=exec sleep 60")
+    with gated.start("deploy", "shop/gated", "--image", next_image()) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"out\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, b""), err
+    assert b"canceled: canceled by admin" in err
+    deploy_id = gated.run("deploy", "-d", "shop/gated", "--image", next_image()).stdout.decode().strip()
+    assert gated.run("deploys", "cancel", deploy_id).returncode == 0
+    shown = json.loads(gated.run("deploys", "show", deploy_id, "--json").stdout)
+    while shown["status"] != "canceled":
+        time.sleep(0.1)
+        shown = json.loads(gated.run("deploys", "show", deploy_id, "--json").stdout)
+    live = json.loads(gated.run("service", "show", "shop/gated", "--json").stdout)
+    assert live["image"] == f"oci:{busybox_layout()}:base"
+
+
 def test_refusals_are_told_in_the_servers_words(real: Cli) -> None:
     empty = real.run("service", "create", "shop/staging/worker", "--type", "background_worker")
     assert empty.returncode == 0, empty.stderr

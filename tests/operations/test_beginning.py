@@ -10,13 +10,13 @@ import pytest
 
 from oneoff.errors import NotAuthenticated, WrongSecretKey
 from oneoff.operations import deploys
+from oneoff.operations.deploying import advance
 from oneoff.operations.installation import set_up
 from oneoff.operations.tokens import Tokens
 from oneoff.sealing import Sealer
-from oneoff.store import deploys as deploy_rows
 from oneoff.store import tokens as token_rows
-from oneoff.store.deploys import Deploy, DeployStatus
-from tests.operations.home import IMAGE, Home
+from oneoff.store.deploys import DeployStatus
+from tests.operations.home import IMAGE, NEXT_IMAGE, Home
 
 pytestmark = pytest.mark.anyio
 
@@ -49,17 +49,10 @@ async def test_a_token_whose_admin_file_was_written_before_a_crash_works(home: H
         await Tokens(context).authenticate("oneoff_other")
 
 
-async def test_a_deploy_that_a_killed_server_left_is_canceled_at_start(home: Home) -> None:
+async def test_a_deploy_that_a_killed_server_left_goes_on(home: Home) -> None:
     service = await home.add_service()
-    left = Deploy(
-        home.context.new_id("deploy"), service.id, DeployStatus.CREATED, IMAGE, None, None, None, None, "me",
-        home.context.clock.now(), None,
-    )  # fmt: skip
-    await home.context.database.run(lambda c: deploy_rows.save_new(c, left))
-    assert await deploys.cancel_unfinished_deploys(home.context) == 1
-    assert await deploys.cancel_unfinished_deploys(home.context) == 0
-    ended, _ = await deploys.get_deploy(home.context, left.id)
-    assert (ended.status, ended.finished_at is not None) == (DeployStatus.CANCELED, True)
+    left = await deploys.begin_deploy(home.context, service.id, NEXT_IMAGE, "me")
+    assert (await advance(home.context, left.id))[0].status is DeployStatus.LIVE
 
 
 async def test_a_pull_that_takes_too_long_fails_its_deploy(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,8 +113,8 @@ async def test_an_older_deploy_never_replaces_a_newer_one(run: Any) -> None:
         await run(lambda c, d=deploy: deploys.save_new(c, d))
     assert await run(lambda c: deploys.make_live_if_newest(c, newer))
     assert not await run(lambda c: deploys.make_live_if_newest(c, older))
-    assert await run(lambda c: deploys.end_if_created(c, older.id, DeployStatus.CANCELED, "late", NOW))
-    assert not await run(lambda c: deploys.end_if_created(c, newer.id, DeployStatus.CANCELED, "late", NOW))
+    assert await run(lambda c: deploys.end_if_unchanged(c, older, DeployStatus.CANCELED, "late", NOW))
+    assert not await run(lambda c: deploys.end_if_unchanged(c, newer, DeployStatus.CANCELED, "late", NOW))
     listed = await run(lambda c: deploys.list_deploys(c, service.id, 10, None))
     assert [each.status for each in listed] == [DeployStatus.LIVE, DeployStatus.CANCELED]
     assert listed[0].image_config == newer.image_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
 from typing import Any
@@ -18,7 +18,7 @@ from oneoff.core.money import billed_until, format_usd, run_cost
 from oneoff.core.retry_text import from_text, to_plain
 from oneoff.core.run import Run
 from oneoff.core.variables import Variable
-from oneoff.operations.deploys import Deploy, warning_of
+from oneoff.operations.deploys import Deploy, DeployGate, warning_of
 from oneoff.operations.jobs import Job
 from oneoff.operations.logs import LogRecord
 from oneoff.operations.places import Environment, NodeLoad, Project
@@ -134,6 +134,7 @@ def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False)
         "timeout_seconds": job.timeout_seconds,
         "retries": _to_retries(job.retries),
         "concurrency_group": job.concurrency_group,
+        "gate": job.gate,
         "must_end_by": job.must_end_by,
         "warn_seconds": job.warn_seconds,
         "managed_by": job.managed_by,
@@ -142,7 +143,7 @@ def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False)
     }
 
 
-def to_deploy(deploy: Deploy, service: Service) -> dict[str, Any]:
+def to_deploy(deploy: Deploy, service: Service, gates: Sequence[DeployGate] = ()) -> dict[str, Any]:
     return {
         "id": deploy.id,
         "service_id": deploy.service_id,
@@ -155,6 +156,18 @@ def to_deploy(deploy: Deploy, service: Service) -> dict[str, Any]:
         "finished_at": to_time(deploy.finished_at),
         "warning": warning_of(deploy, service.path, service.entrypoint),
         "message": deploy.message,
+        "canceled_by": deploy.canceled_by,
+        "gates": [
+            {
+                "gate": gate.gate.value,
+                "job_id": gate.job_id,
+                "job": gate.job,
+                "run_id": gate.run_id,
+                "status": None if gate.status is None else gate.status.value,
+                "message": gate.message,
+            }
+            for gate in gates
+        ],
     }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from oneoff.core.gates import Gate
 from oneoff.core.retry import RETRIED_BY_DEFAULT, BackOff
 from oneoff.core.run import Reason
 from oneoff.core.service import ServiceType
@@ -22,6 +23,10 @@ Arguments = Annotated[list[Text], Field(max_length=100_000)]
 _GROUP = "Runs of one group are going at once up to its limit, which is 1 until PUT /concurrency-groups/{name} sets it."
 
 
+_GATE = (
+    "`before_deploy`: each deploy of the service runs it in the new image, which goes live only when it succeeded; "
+    "`after_deploy`: it runs when the new image is live."
+)
 _END_BY = (
     "A time of day and its zone, `08:00 Europe/Berlin`: the run is ended at the first such moment after its creation."
 )
@@ -142,6 +147,7 @@ class JobSettings(Body):
     )
     retries: RetriesBody | None = Field(None, description="Off by default.")
     concurrency_group: Name | None = Field(None, description=_GROUP)
+    gate: Gate | None = Field(None, description=_GATE)
     must_end_by: Name | None = Field(None, description=_END_BY)
     warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
 

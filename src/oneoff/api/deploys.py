@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_deploy
@@ -19,18 +21,25 @@ from oneoff.api.requests import (
 )
 from oneoff.api.shapes import DeployShape, Page
 from oneoff.operations import deploys
+from oneoff.operations.context import Context
 
 router = APIRouter(tags=["deploys"])
 
 
 @router.post("/services/{service_id}/deploys", status_code=201, response_model=DeployShape)
 async def create_deploy(
-    service_id: str, body: CreateDeploy, request: Request, idempotency_key: IdempotencyKey = None
+    service_id: str,
+    body: CreateDeploy,
+    request: Request,
+    wait: Annotated[bool, Query(description="False: answer at once, while it is `created`.")] = True,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Make an image the live image of a service. The answer comes when the deploy has ended: `live`,
-    `image_unavailable` (then `message` says why, and the image before stays live), or `canceled`."""
+    `image_unavailable` (then `message` says why, and the image before stays live), or `canceled`. Where jobs of the
+    service gate it, the answer comes when they are going: `pre_deploy_in_progress`; `created` when it waits for an
+    earlier deploy whose gates are going. Ask GET /deploys/{deploy_id} then."""
     context = context_of(request)
-    deploy = await deploys.create_deploy(
+    deploy = await (deploys.create_deploy if wait else deploys.begin_deploy)(
         context,
         service_id,
         body.image,
@@ -38,18 +47,35 @@ async def create_deploy(
         credentials=body.registry.to_credentials() if body.registry else None,
         request=await idempotency_of(request, idempotency_key),
     )
-    return answer(to_deploy(*await deploys.get_deploy(context, deploy.id)), 201)
+    return answer(await _show(context, deploy.id), 201)
 
 
 @router.get("/services/{service_id}/deploys", response_model=Page[DeployShape])
 async def list_deploys(service_id: str, request: Request, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Deploys of a service, newest first."""
     before = read_cursor(cursor, "deploy")
-    listed, service = await deploys.list_deploys(context_of(request), service_id, limit + 1, before)
-    return answer(to_page([to_deploy(each, service) for each in listed], limit))
+    context = context_of(request)
+    listed, service = await deploys.list_deploys(context, service_id, limit + 1, before)
+    gates = await deploys.fetch_gates(context, listed)
+    return answer(to_page([to_deploy(each, service, gates[each.id]) for each in listed], limit))
 
 
 @router.get("/deploys/{deploy_id}", response_model=DeployShape)
 async def get_deploy(deploy_id: str, request: Request) -> Response:
     """One deploy."""
-    return answer(to_deploy(*await deploys.get_deploy(context_of(request), deploy_id)))
+    return answer(await _show(context_of(request), deploy_id))
+
+
+@router.post("/deploys/{deploy_id}/cancel", response_model=DeployShape)
+async def cancel_deploy(deploy_id: str, request: Request) -> Response:
+    """End a deploy that is not live yet. One that waits is `canceled` at once; the runs that gate one are asked to end,
+    and it is `canceled` when they have. An ended one stays as it is."""
+    context = context_of(request)
+    await deploys.cancel_deploy(context, deploy_id, caller_of(request).name)
+    return answer(await _show(context, deploy_id))
+
+
+async def _show(context: Context, deploy_id: str) -> dict[str, Any]:
+    deploy, service = await deploys.get_deploy(context, deploy_id)
+    gates = await deploys.fetch_gates(context, [deploy])
+    return to_deploy(deploy, service, gates[deploy_id])

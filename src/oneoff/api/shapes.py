@@ -10,10 +10,11 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from oneoff.core.deploy import DeployStatus
+from oneoff.core.gates import Gate
 from oneoff.core.retry import BackOff
 from oneoff.core.run import Reason, RunStatus, Trigger
 from oneoff.core.service import ServiceType
-from oneoff.store.deploys import DeployStatus
 
 T = TypeVar("T")
 Time = datetime
@@ -157,11 +158,23 @@ class JobShape(Shape):
     timeout_seconds: int | None
     retries: RetriesShape | None
     concurrency_group: str | None
+    gate: Gate | None
     must_end_by: str | None
     warn_seconds: int | None
     managed_by: str | None = Field(description="The job file that made it.")
     created_at: Time
     updated_at: Time
+
+
+class DeployGateShape(Shape):
+    """A job that gates the deploy, or follows it, and its run."""
+
+    gate: Gate
+    job_id: str
+    job: str = Field(description="The job's name then.")
+    run_id: str | None = Field(description="Of the newest attempt; null when no run could be accepted.")
+    status: RunStatus | None
+    message: str | None = Field(description="Why no run could be accepted.")
 
 
 class DeployShape(Shape):
@@ -175,7 +188,9 @@ class DeployShape(Shape):
     created_at: Time
     finished_at: Time | None
     warning: str | None = Field(description="Set when the image's entrypoint may swallow commands; with the fix.")
-    message: str | None
+    message: str | None = Field(description="What it waits for, or why it did not become live.")
+    canceled_by: str | None = Field(description="Who asked for its end while its gates were going.")
+    gates: list[DeployGateShape] = Field(description="Those before the deploy first.")
 
 
 class ProjectShape(Shape):

@@ -1,4 +1,5 @@
-"""What the first Ctrl-C does to a command that started something and waits for it. Used by `run` and `batch create`."""
+"""What the first Ctrl-C does to a command that started something and waits for it. Used by `run`,
+`batch create` and `deploy`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from oneoff.cli.problems import ApiRefused, ServerUnreachable
 from oneoff.cli.session import Session
 from oneoff.cli.streams import Narrator
 
-_ADDRESSES = {"run": "/runs", "batch": "/batches"}
+_ADDRESSES = {"run": "/runs", "batch": "/batches", "deploy": "/deploys"}
 
 
 class Canceller:

@@ -84,10 +84,10 @@ class Client:
         value = response.json() if response.content else None
         return Answer(response.text, value, response.headers, response.status_code)
 
-    def create(self, path: str, body: Any) -> Answer:
+    def create(self, path: str, body: Any, **query: Any) -> Answer:
         """A POST that may be sent again: after a lost connection the same Idempotency-Key finds what was made."""
         headers = {"Idempotency-Key": f"cli-{random.SystemRandom().getrandbits(128):032x}"}
-        return self._patiently(partial(self.call, "POST", path, body=body, headers=headers))
+        return self._patiently(partial(self.call, "POST", path, query=query, body=body, headers=headers))
 
     def events(self, path: str, last_event_id: int) -> Iterator[Event]:
         """Events of a stream from a position on. Ends quietly when the server ended it or it went silent; raises

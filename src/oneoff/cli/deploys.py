@@ -1,73 +1,81 @@
-"""`oneoff deploy`: make an image the live image of a service, and wait until it is."""
+"""`oneoff deploys list|show|cancel`."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from oneoff.cli.options import read_credentials, registry_options
-from oneoff.cli.problems import ApiRefused, CliError, ServerUnreachable
-from oneoff.cli.results import json_option, print_json
-from oneoff.cli.services import warn_of
+from oneoff.cli.results import age, json_option, more_hint, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
-from oneoff.cli.streams import Narrator
 
-_SUCCESSFUL = {"live", "deactivated"}  # deactivated: it was live, and a newer one is by now
-_FAILED = {"pre_deploy_failed", "image_unavailable", "canceled"}
+if TYPE_CHECKING:
+    from oneoff.cli.client import Answer
 
 
-@click.command(short_help="Make an image the live image of a service.")
+@click.group(short_help="The history of deploys.")
+def deploys() -> None:
+    """The history of deploys. `oneoff deploy` makes one."""
+
+
+@deploys.command("list")
 @click.argument("path")
-@click.option("--image", metavar="REF", required=True, help="As skopeo names it; see below.")
-@registry_options
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
+@click.option("--cursor", help="Go on where the page before ended.")
 @json_option
 @pass_session
-def deploy(session: Session, /, path: str, image: str, quiet: bool, as_json: bool, **registry: Any) -> int:
-    """Make REF the live image of PATH, held by its digest. Exits 0 when it is live, 1 when the old one stays.
-
-    REF is registry.example.com/shop/web:42, oci:DIR:TAG, docker-archive:FILE or docker-daemon:REF. Folders and files
-    are the server's.
-    """
-    body: dict[str, Any] = {"image": image}
-    if credentials := read_credentials(registry["registry_user"], registry["registry_password_stdin"]):
-        body["registry"] = credentials
-    narrator = Narrator(quiet=quiet)
-    service = session.find_service(path)
-    narrator.progress(f"deploying {image} to {service['path']}")
-    answer = _wait(session, session.client.create(f"/services/{service['id']}/deploys", body), narrator)
-    made = answer.value
+def list_deploys(session: Session, /, path: str, as_json: bool, **query: Any) -> None:
+    """List the newest deploys of the service PATH."""
+    answer = session.client.get(f"/services/{session.find_service(path)['id']}/deploys", **query)
     if as_json:
         print_json(answer.text)
-    warn_of(made)
-    if made["status"] not in _SUCCESSFUL:
-        why = made["message"] or made["status"].replace("_", " ")
-        raise CliError(f"{made['id']} did not become live: {why}. {_what_stays(service)}")
-    if not as_json:
-        click.echo(f"{made['id']} live: {made['image']} {made['digest'] or ''}".rstrip())
-    return 0
+        return
+    rows = [
+        (d["id"], d["status"], d["image"], d["actor"], age(d["created_at"]), d["message"])
+        for d in answer.value["items"]
+    ]
+    empty = f"no deploys yet: `oneoff deploy {path} --image REF` makes one"
+    print_table(("ID", "STATUS", "IMAGE", "BY", "AGE", "MESSAGE"), rows, empty)
+    more_hint(answer.value)
 
 
-def _wait(session: Session, answer: Any, narrator: Narrator) -> Any:
-    """The answer about the ended deploy; rides over lost connections as `run` does."""
-    told, delay = "", 0.05
-    while answer.value["status"] not in _SUCCESSFUL | _FAILED:
-        if answer.value["status"] != told:
-            told = answer.value["status"]
-            narrator.progress(f"{answer.value['id']} {told.replace('_', ' ')}")
-        time.sleep(delay)
-        delay = min(1.0, delay * 1.5)
-        try:
-            answer = session.client.get(f"/deploys/{answer.value['id']}")
-        except ServerUnreachable:
-            session.client.look_again()
-        except ApiRefused as problem:
-            if not problem.is_temporary:
-                raise
-    return answer
+@deploys.command("show")
+@click.argument("deploy_id", metavar="DEPLOY")
+@json_option
+@pass_session
+def show(session: Session, deploy_id: str, as_json: bool) -> None:
+    """Show one deploy, and the runs that gate or follow it."""
+    _print_deploy(session.client.get(f"/deploys/{deploy_id}"), as_json)
 
 
-def _what_stays(service: dict[str, Any]) -> str:
-    return f"{service['image']} stays live" if service["image"] else "The service has no live image yet"
+@deploys.command("cancel")
+@click.argument("deploy_id", metavar="DEPLOY")
+@json_option
+@pass_session
+def cancel(session: Session, deploy_id: str, as_json: bool) -> None:
+    """End a deploy that is not live yet, and the runs that gate it. Does not wait; an ended one stays as it is."""
+    answer = session.client.call("POST", f"/deploys/{deploy_id}/cancel")
+    if as_json:
+        print_json(answer.text)
+        return
+    status = answer.value["status"]
+    if status == "canceled":
+        click.echo(f"{deploy_id} is canceled")
+    elif status == "pre_deploy_in_progress":
+        click.echo(f"{deploy_id} is being canceled: its gates are asked to end")
+    else:
+        click.echo(f"{deploy_id} had ended before: {status}")
+
+
+def _print_deploy(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        print_json(answer.text)
+        return
+    fields = dict(answer.value)
+    fields["gates"] = ", ".join(_describe(gate) for gate in fields["gates"])
+    print_fields(fields)
+
+
+def _describe(gate: Mapping[str, Any]) -> str:
+    return f"{gate['gate']} {gate['job']}: {gate['run_id'] or gate['message']} {gate['status'] or ''}".rstrip()

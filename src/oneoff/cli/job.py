@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from oneoff.cli.client import Answer
 
 _JOB_ID = re.compile(r"jdf-[0-9a-z]{20}")
+_GATES = {"before-deploy": "before_deploy", "after-deploy": "after_deploy", "none": None}
 _HINT = "write PATH:NAME, for example shop/production:migrate"
 
 
@@ -41,6 +42,11 @@ def job() -> None:
 def _shared_options(command: Any) -> Any:
     for option in (
         time_options,
+        click.option(
+            "--gate",
+            type=click.Choice([*_GATES]),
+            help="Run it with each deploy, in the new image, which goes live only when those before it succeeded.",
+        ),
         group_option,
         retry_options,
         entrypoint_option,
@@ -206,7 +212,8 @@ def _settings(
         "warn_seconds": more["warn"],
         "concurrency_group": set_group(session, more["group"]),
     }
-    return {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return given if more["gate"] is None else given | {"gate": _GATES[more["gate"]]}
 
 
 def _path_of(found: Mapping[str, Any]) -> str:

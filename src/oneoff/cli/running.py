@@ -97,7 +97,7 @@ def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None
             created = answer.value
             canceller.know(created["id"])
             try:
-                return _follow(session, created, narrator, style.as_json, canceller.know)
+                return follow_run(session, created, narrator, style.as_json, canceller.know)
             except OSError as problem:
                 _say_how_to_return(narrator, created["id"], style.path)
                 raise CliError(f"the output cannot be written: {problem.strerror}") from problem
@@ -121,7 +121,7 @@ def attach(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
     """
     session.failure_code = PLATFORM_FAILED
     with interrupts():
-        return _follow(session, session.client.get(f"/runs/{run_id}").value, Narrator(quiet=quiet), as_json)
+        return follow_run(session, session.client.get(f"/runs/{run_id}").value, Narrator(quiet=quiet), as_json)
 
 
 @click.command(short_help="Wait for the end of a run, without its output.")
@@ -175,10 +175,10 @@ def _body(
     return body | {name: value for name, value in optional.items() if value is not None}
 
 
-def _follow(
+def follow_run(
     session: Session, run: dict[str, Any], narrator: Narrator, as_json: bool, know: Callable[[str], None] | None = None
 ) -> int:
-    """To the end of its last attempt; `know` is told the id of each that follows."""
+    """To the end of its last attempt; `know` is told the id of each that follows. Returns the exit code."""
     from oneoff.cli.follow import Follower
 
     while True:

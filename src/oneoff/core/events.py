@@ -72,6 +72,14 @@ _DEPLOY = {
     "actor": "who asked for it",
     "status": "the deploy's status",
     "message": "why it did not go live, or null",
+    "gate_run_ids": "the runs that gate it or follow it",
+}
+_AFTER_DEPLOY = {
+    **_SERVICE,
+    "job_id": "the job",
+    "job": "its name",
+    "run_id": "its last run; null when none could be accepted",
+    "message": "how it ended",
 }
 _JOB = {
     **_SERVICE,
@@ -155,6 +163,9 @@ KINDS: Mapping[str, EventKind] = {
     "deploy.live": EventKind("A deploy's image is the live image now.", "deploy", _DEPLOY),
     "deploy.failed": EventKind("A deploy failed: the old image stays live.", "deploy", _DEPLOY, is_failure=True),
     "deploy.canceled": EventKind("A deploy was canceled, or a newer one was faster.", "deploy", _DEPLOY),
+    "deploy.after_deploy_failed": EventKind(
+        "A job that follows the deploy failed; its image stays live.", "deploy", _AFTER_DEPLOY, is_failure=True
+    ),
     "service.created": EventKind("A service was made.", "service", _OF_SERVICE),
     "service.suspended": EventKind("A service was suspended: its crons do not fire.", "service", _OF_SERVICE),
     "service.resumed": EventKind("It was resumed.", "service", _OF_SERVICE),

@@ -1,11 +1,13 @@
-"""Deploy gates: jobs that run before a deploy goes live or after it. Pure; asked by the deploy and the executor."""
+"""Deploy gates: jobs that run before a deploy goes live or after it. Pure; used by the deploys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
 
-from oneoff.core.run import GOING, RunStatus
+from oneoff.core.deploy import DeployStatus
+from oneoff.core.run import GOING, Reason, Run, RunStatus
+from oneoff.errors import InvalidBody
 
 
 class Gate(StrEnum):
@@ -13,6 +15,14 @@ class Gate(StrEnum):
 
     BEFORE_DEPLOY = "before_deploy"
     AFTER_DEPLOY = "after_deploy"
+
+
+def make_gate(text: str) -> Gate:
+    """Raises InvalidBody."""
+    try:
+        return Gate(text)
+    except ValueError:
+        raise InvalidBody(f"{text!r} is no gate: write {Gate.BEFORE_DEPLOY} or {Gate.AFTER_DEPLOY}", "gate") from None
 
 
 class GateState(StrEnum):
@@ -26,9 +36,9 @@ class GateState(StrEnum):
 
 # Of each state the status of the deploy; an open gate has none of its own: the deploy goes on.
 DEPLOY_STATUS = {
-    GateState.WAITING: "pre_deploy_in_progress",
-    GateState.FAILED: "pre_deploy_failed",
-    GateState.CANCELED: "canceled",
+    GateState.WAITING: DeployStatus.PRE_DEPLOY_IN_PROGRESS,
+    GateState.FAILED: DeployStatus.PRE_DEPLOY_FAILED,
+    GateState.CANCELED: DeployStatus.CANCELED,
 }
 
 
@@ -42,3 +52,22 @@ def gate_state(expected: int, runs: Sequence[RunStatus], will_retry: Sequence[bo
     if RunStatus.CANCELED in final:
         return GateState.CANCELED
     return GateState.OPEN if len(final) >= expected else GateState.WAITING
+
+
+def describe_gate_end(job: str, run: Run) -> str:
+    """`job migrate failed with exit code 3 (run-…)`, of a run that did not succeed."""
+    match run.reason:
+        case Reason.NONZERO_EXIT:
+            how = f"failed with exit code {run.exit_code}"
+        case Reason.CANCELED:
+            how = f"was canceled by {run.stop_actor}" if run.stop_actor else "was canceled"
+        case Reason.KILLED:
+            how = f"was killed by signal {run.signal}"
+        case Reason.OOM_KILLED:
+            how = f"needed more memory than {run.instance_type} has"
+        case Reason.TIMED_OUT:
+            how = "reached its time limit"
+        case _:
+            how = "did not start" if run.started_at is None else "was lost"
+    words = f": {run.message}" if run.message and run.reason not in (Reason.NONZERO_EXIT, Reason.CANCELED) else ""
+    return f"job {job} {how} ({run.id}){words}"

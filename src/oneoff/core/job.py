@@ -30,6 +30,7 @@ class Job:
     timeout_seconds: int | None
     retries: str | None
     concurrency_group: str | None
+    gate: str | None  # of core.gates.Gate: when it runs in the life of a deploy
     must_end_by: str | None
     warn_seconds: int | None
     managed_by: str | None  # the job file that made it

@@ -21,6 +21,8 @@ class Signals:
         self.schedule = asyncio.Event()  # a cron may be due earlier than the scheduler thinks
         self.batches = asyncio.Event()  # items of a batch ended, or a batch is new or canceled
         self.changed_batches: set[str] = set()  # which; the batcher takes them
+        self.deploy = asyncio.Event()  # a deploy may go on
+        self.gate_runs: frozenset[str] = frozenset()  # those that deploys wait for
         self.stopping = asyncio.Event()  # the server is going down: streams end now
         self.ended: deque[str] = deque()  # runs whose log the janitor may compress
         self.deliver = asyncio.Event()  # a webhook may have something to be told
@@ -60,10 +62,16 @@ class Signals:
             self.changed_batches.add(batch_id)
             self.batches.set()
 
+    def deploy_changed(self, service_id: str) -> None:
+        """A deploy of the service was asked for, or is further than before."""
+        self.deploy.set()
+        self._tell(service_id)
+
     def run_changed(self, run_id: str) -> None:
         """Its row changed: a status, a stop request, its waiting reason."""
-        for event in self._watchers.get(run_id, ()):
-            event.set()
+        if run_id in self.gate_runs:
+            self.deploy.set()
+        self._tell(run_id)
 
     def server_stopping(self) -> None:
         self.stopping.set()
@@ -73,13 +81,18 @@ class Signals:
                 event.set()
 
     @contextmanager
-    def watch(self, run_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each change; the watcher clears it before it looks."""
+    def watch(self, subject_id: str) -> Iterator[asyncio.Event]:
+        """Of a run, or of the deploys of a service: an event that is set at each change. The watcher clears it before
+        looking."""
         event = asyncio.Event()
-        self._watchers[run_id].add(event)
+        self._watchers[subject_id].add(event)
         try:
             yield event
         finally:
-            self._watchers[run_id].discard(event)
-            if not self._watchers[run_id]:
-                del self._watchers[run_id]
+            self._watchers[subject_id].discard(event)
+            if not self._watchers[subject_id]:
+                del self._watchers[subject_id]
+
+    def _tell(self, subject_id: str) -> None:
+        for event in self._watchers.get(subject_id, ()):
+            event.set()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oneoff.core.command import make_command, make_entrypoint
+from oneoff.core.gates import make_gate
 from oneoff.core.groups import make_group
 from oneoff.core.job import Job as Job
 from oneoff.core.job import check_job_name, with_arguments
@@ -234,6 +235,7 @@ SETTINGS: Mapping[str, Callable[[Context, Launch, Any], Any]] = {
     "timeout_seconds": _check_timeout,
     "retries": lambda _context, _launch, asked: None if asked is None else to_text(make_retries(asked)),
     "concurrency_group": lambda _context, _launch, asked: None if asked is None else make_group(asked).name,
+    "gate": lambda _context, _launch, asked: None if asked is None else make_gate(asked).value,
     "must_end_by": lambda _context, _launch, asked: check_must_end_by(asked),
     "warn_seconds": lambda _context, _launch, asked: asked,
 }

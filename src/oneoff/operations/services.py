@@ -13,9 +13,9 @@ from oneoff.core.service import DEFAULT_NAME, ServicePath, ServiceType, check_ca
 from oneoff.drivers.driver import PreparedImage, RegistryCredentials
 from oneoff.engine.events import record_service
 from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy, ServiceHasJobs
-from oneoff.operations import deploys
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
+from oneoff.operations.images import prepare_image, seal_credentials
 from oneoff.operations.limits import choose_size
 from oneoff.operations.pauses import settle_within
 from oneoff.store import batches, environments, idempotency, jobs, runs, services
@@ -58,7 +58,7 @@ async def create_service(context: Context, new: NewService, actor: str, request:
         return earlier
     deploy = None
     if ref is not None:
-        prepared = await deploys.prepare_image(context, ref, new.credentials)
+        prepared = await prepare_image(context, ref, new.credentials)
         deploy = _first_deploy(context, service, ref, new.image or "", prepared, actor)
     place = Place(context.workspace_id, path.project, path.environment)
 
@@ -104,7 +104,7 @@ async def change_service(context: Context, service_id: str, given: Mapping[str, 
         settings = {name: value for name, value in given.items() if name != "credentials"}
         columns = check_settings(context, service.type, settings)
         if "credentials" in given:
-            columns |= deploys.seal_credentials(context, service_id, given["credentials"])
+            columns |= seal_credentials(context, service_id, given["credentials"])
         services.save_changes(connection, service_id, columns)
         return services.get_service(connection, service_id)
 
@@ -168,7 +168,7 @@ def _make(context: Context, path: ServicePath, new: NewService) -> Service:
         live_deploy_id=None,
         created_at=context.clock.now(),
         **check_settings(context, kind, given),
-        **deploys.seal_credentials(context, service_id, new.credentials),
+        **seal_credentials(context, service_id, new.credentials),
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.command import Command
+from oneoff.core.gates import Gate
 from oneoff.core.job import Job
 from oneoff.errors import NotFound
 from oneoff.store.dialect import insert_if_absent
@@ -68,6 +69,12 @@ def fetch_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, Jo
 def find_by_name(connection: Connection, service_id: str, name: str) -> Job | None:
     row = connection.execute(_SELECT.where(jobs.c.service_id == service_id, jobs.c.name == name)).one_or_none()
     return None if row is None else _to_job(row)
+
+
+def list_of_gate(connection: Connection, service_id: str, gate: Gate) -> list[Job]:
+    """By name."""
+    query = _SELECT.where(jobs.c.service_id == service_id, jobs.c.gate == gate.value).order_by(jobs.c.name)
+    return [_to_job(row) for row in connection.execute(query)]
 
 
 def list_jobs(

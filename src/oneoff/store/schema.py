@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from oneoff.errors import StoreUnavailable
+from oneoff.store import deploy_tables as deploy_tables
 from oneoff.store import webhook_tables as webhook_tables
 from oneoff.store.tables import metadata
 

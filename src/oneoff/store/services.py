@@ -15,6 +15,7 @@ from oneoff.core.command import Entrypoint
 from oneoff.core.service import ServicePath, ServiceType
 from oneoff.errors import AmbiguousPath, NotFound
 from oneoff.store.configuration import change_version
+from oneoff.store.deploy_tables import deploy_gates
 from oneoff.store.dialect import insert_if_absent
 from oneoff.store.tables import deploys, services, variables, workspaces
 
@@ -159,6 +160,8 @@ def delete_with_deploys(connection: Connection, service_id: str) -> None:
     """Its runs stay: history outlives the service."""
     change_version(connection)
     connection.execute(delete(variables).where(variables.c.owner_id == service_id))
+    of_service = select(deploys.c.id).where(deploys.c.service_id == service_id)
+    connection.execute(delete(deploy_gates).where(deploy_gates.c.deploy_id.in_(of_service)))
     connection.execute(delete(deploys).where(deploys.c.service_id == service_id))
     connection.execute(delete(services).where(services.c.id == service_id))
 

@@ -127,9 +127,11 @@ deploys = Table(
     Column("image_config", Text),  # JSON of core.image.ImageConfig
     Column("message", Text),
     Column("actor", String(200), nullable=False),
+    Column("canceled_by", String(200)),
     Column("created_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Index("ix_deploys_service", "service_id", "id"),
+    Index("ix_deploys_unfinished", "service_id", sqlite_where=text(_GOING), postgresql_where=text(_GOING)),
 )
 
 runs = Table(

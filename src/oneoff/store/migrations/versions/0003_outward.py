@@ -60,6 +60,25 @@ def _batches() -> None:
 
 def _gates() -> None:
     """Gates of deploys."""
+    op.add_column("deploys", sa.Column("canceled_by", sa.String(200)))
+    unfinished, is_open = sa.text("finished_at IS NULL"), sa.text("status IS NULL")
+    op.create_index(
+        "ix_deploys_unfinished", "deploys", ["service_id"], sqlite_where=unfinished, postgresql_where=unfinished
+    )
+    op.create_table(
+        "deploy_gates",
+        sa.Column("deploy_id", sa.String(32), nullable=False),
+        sa.Column("job_id", sa.String(32), nullable=False),
+        sa.Column("job", sa.String(63), nullable=False),
+        sa.Column("gate", sa.String(20), nullable=False),
+        sa.Column("run_id", sa.String(32)),
+        sa.Column("status", sa.String(10)),
+        sa.Column("message", sa.Text),
+        sa.PrimaryKeyConstraint("deploy_id", "job_id", name="pk_deploy_gates"),
+    )
+    op.create_index(
+        "ix_deploy_gates_open", "deploy_gates", ["deploy_id"], sqlite_where=is_open, postgresql_where=is_open
+    )
 
 
 def _limits() -> None:
