@@ -464,6 +464,7 @@ class TooManyRequests(OneoffError):
     temporary = True
 
     def __init__(self, plan: str, most: int, wait_seconds: int, would_do: Iterable[str] = ()) -> None:
+        self.most, self.wait_seconds = most, wait_seconds
         super().__init__(
             f"this token has made the {most} requests a minute of the {plan} plan: "
             f"go on in {wait_seconds} s{_or_another_plan(would_do)}"

@@ -51,6 +51,18 @@ def test_a_group_is_used_up_to_its_limit_and_never_above(waiting: list[Waiting],
     assert all(run.run_id in admission.blocked or run in admission.free for run in waiting)
 
 
+@given(WAITING, st.integers(0, 12), st.data())
+def test_no_more_are_free_than_the_plan_has_room_for_and_the_others_keep_their_order(
+    waiting: list[Waiting], room: int, data: st.DataObject
+) -> None:
+    groups = {run.run_id: GROUPS[0] for run in waiting if data.draw(st.booleans())}
+    ordered = in_order(waiting, {}, NOON)
+    without, within = admit(ordered, groups, {}, {}), admit(ordered, groups, {}, {}, room)
+    assert within.blocked == without.blocked
+    assert (*within.free, *within.beyond) == without.free
+    assert len(within.free) == min(room, len(without.free))
+
+
 def test_the_first_in_line_takes_the_place() -> None:
     line = [Waiting(f"run-{n}", "srv-a", Trigger.MANUAL, NOON + timedelta(seconds=n)) for n in range(3)]
     groups = {run.run_id: GROUPS[0] for run in line}

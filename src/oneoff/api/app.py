@@ -16,6 +16,7 @@ from oneoff.api import (
     jobs,
     logs,
     places,
+    plans,
     problems,
     runs,
     services,
@@ -31,7 +32,22 @@ from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
 
 # Routes are tried one after another: what is asked most comes first.
-_RESOURCES = (runs, logs, batches, jobs, crons, services, variables, deploys, tokens, places, groups, events, webhooks)
+_RESOURCES = (
+    runs,
+    logs,
+    batches,
+    jobs,
+    crons,
+    services,
+    variables,
+    deploys,
+    tokens,
+    places,
+    groups,
+    events,
+    webhooks,
+    plans,
+)
 
 
 def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:

@@ -40,6 +40,8 @@ _COMMANDS = {
     "env": ("variables:env", "Variables of environments and services."),
     "project": ("places:project", "Projects and their environments."),
     "instance-types": ("places:instance_types", "CPU, memory and price a run can have."),
+    "nodes": ("places:nodes", "Machines that run containers, and their slots."),
+    "plan": ("plan:plan", "What the workspace may do."),
     "token": ("tokens:token", "API tokens."),
     "login": ("login:login", "Remember a server and a token for it."),
     "serve": ("serve:serve", "Run the server."),

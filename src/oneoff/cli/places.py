@@ -1,4 +1,4 @@
-"""`oneoff project list` and `oneoff instance-types`."""
+"""`oneoff project list`, `oneoff instance-types` and `oneoff nodes`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ def instance_types(session: Session, as_json: bool) -> None:
         for t in answer.value["items"]
     ]
     print_table(("ID", "NAME", "CLASS", "CPU", "MEMORY", "PRICE"), rows, "the catalogue is empty")
+
+
+@click.command("nodes", short_help="Machines that run containers, and their slots.")
+@json_option
+@pass_session
+def nodes(session: Session, as_json: bool) -> None:
+    """List the machines that run containers: how large they are, how many slots are taken, when they were last seen."""
+    answer = session.client.get("/nodes")
+    if as_json:
+        print_json(answer.text)
+        return
+    rows = [
+        (
+            n["node"],
+            n["driver"],
+            n["engine"],
+            n["cpus"],
+            format_bytes(n["memory_bytes"]),
+            f"{n['slots_taken']} of {n['slots']}",
+            f"{age(n['seen_at'])} ago",
+        )
+        for n in answer.value["items"]
+    ]
+    print_table(("NODE", "DRIVER", "ENGINE", "CPU", "MEMORY", "SLOTS", "SEEN"), rows, "no node was seen yet")
 
 
 def _price(each: dict[str, Any]) -> str:

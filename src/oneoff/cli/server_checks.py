@@ -38,6 +38,7 @@ def check_server(session: Session) -> Iterator[Finding]:
         yield problem("server", f"{client.url} is not ready: {ready.text.strip()[:300]}", "look at its log")
     yield check_skew(ready.headers.get("date", ""), time.time())
     try:
+        yield from _check_offers(client)
         yield from _check_variables(client)
     except ApiRefused as why:
         yield warning("server", f"the token does not do: {why}", "set ONEOFF_TOKEN, or `oneoff login`")
@@ -58,6 +59,28 @@ def check_skew(date_header: str, own_seconds: float) -> Finding:
             "synchronize both: timedatectl set-ntp true",
         )
     return ok("clocks", "this machine and the server agree")
+
+
+def _check_offers(client: Client) -> Iterator[Finding]:
+    """Does the server still offer the plan and the instance types that are in use?"""
+    plan = client.get("/plan").value
+    if plan["plan"] is None:
+        names = ", ".join(each["id"] for each in plan["offered"])
+        yield warning("plan", f"the server does not offer {plan['id']} any more", f"oneoff plan set, one of {names}")
+    else:
+        yield ok("plan", f"{plan['id']}: {plan['runs_going']} of {plan['plan']['runs_at_once']} runs going")
+    offered = {each["id"] for each in client.get("/instance-types").value["items"]}
+    gone = 0
+    for kind, path in (("service", "/services"), ("job", "/jobs")):
+        for each in client.items(path):
+            if (used := each["instance_type"]) is None or used in offered:
+                continue
+            gone += 1
+            name = each["path"] if kind == "service" else f"{each['service']}:{each['name']}"
+            says = f"{name} has {used}, which is not in the catalogue any more"
+            yield warning("instance types", says, f"oneoff {kind} update {name} --instance-type ID")
+    if not gone:
+        yield ok("instance types", f"{len(offered)} in the catalogue, none other is in use")
 
 
 def _check_variables(client: Client) -> Iterator[Finding]:

@@ -24,10 +24,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """`free` keeps the order it was given; `blocked` tells for each other run the sentence of what it waits for."""
+    """`free` and `beyond` keep the order they were given: `beyond` wait for room in the workspace and for nothing else.
+    `blocked` tells for each other run the sentence of what it waits for."""
 
     free: tuple[Waiting, ...]
     blocked: Mapping[str, str]
+    beyond: tuple[Waiting, ...] = ()
 
 
 def make_group(name: str, limit: int = 1) -> Group:
@@ -40,24 +42,30 @@ def make_group(name: str, limit: int = 1) -> Group:
 
 
 def admit(
-    in_order: Iterable[Waiting], groups: Mapping[str, Group], going: Mapping[str, int], blocked: Mapping[str, str]
+    in_order: Iterable[Waiting],
+    groups: Mapping[str, Group],
+    going: Mapping[str, int],
+    blocked: Mapping[str, str],
+    room: int | None = None,
 ) -> Admission:
     """Who of the waiting may start, given them as `core.queue.in_order` puts them.
 
     `groups`: run id -> its group, for those that have one; `going`: group name -> runs of it on nodes; `blocked`: run
     id -> what it waits for already, such as an older run of its job. A run that is blocked takes no place of its group.
+    `room`: how many more runs of the workspace the plan lets go at once; None = any number.
     """
     taken = Counter(going)
-    free, waits = [], {}
+    free: list[Waiting] = []
+    beyond: list[Waiting] = []
+    waits = {}
     for run in in_order:
         group = groups.get(run.run_id)
         if run.run_id in blocked:
             waits[run.run_id] = blocked[run.run_id]
-        elif group is None:
-            free.append(run)
-        elif taken[group.name] < group.limit:
-            taken[group.name] += 1
-            free.append(run)
-        else:
+        elif group is not None and taken[group.name] >= group.limit:
             waits[run.run_id] = f"group {group.name}: {group.limit} at once"
-    return Admission(tuple(free), waits)
+        else:
+            if group is not None:
+                taken[group.name] += 1
+            (free if room is None or len(free) < room else beyond).append(run)
+    return Admission(tuple(free), waits, tuple(beyond))

@@ -45,6 +45,7 @@ class Dispatcher:
         self._going: dict[str, str] = {}  # run id -> service id, of every run that holds a slot
         self._preparing: dict[str, float] = {}  # run id -> since when, by the monotonic clock
         self._prepared: dict[str, PreparedImage] = {}
+        self._is_tight = False  # other servers' claims and ours could exceed the plan together
         self._pulls = asyncio.Semaphore(_PULLS_AT_ONCE)
 
     @property
@@ -62,15 +63,16 @@ class Dispatcher:
         known = {*self._going, *self._prepared, *self._preparing}
         now = self._context.clock.now()
 
-        def look(connection: Connection) -> tuple[list[Waiting], list[_New]]:
-            queue = fetch_queue(connection, self._context.workspace_id, per_service, now)
+        def look(connection: Connection) -> tuple[list[Waiting], list[_New], bool]:
+            queue = fetch_queue(self._context, connection, per_service, now)
             # Those whose claim is being committed hold their places in groups already.
             ordered = sorted(in_order(queue.waiting, counts, now), key=lambda run: run.run_id not in self._going)
             candidates = list(queue.admit(ordered).free)
             first = [run.run_id for run in candidates[: self._context.settings.slots] if run.run_id not in known]
-            return candidates, [(runs.get_run(connection, i), runs.fetch_start_facts(connection, i)) for i in first]
+            new = [(runs.get_run(connection, i), runs.fetch_start_facts(connection, i)) for i in first]
+            return candidates, new, queue.is_tight
 
-        candidates, new = await self._context.database.read(look)
+        candidates, new, self._is_tight = await self._context.database.read(look)
         self._forget_gone({run.run_id for run in candidates})
         if preparations := [self._prepare(run, facts) for run, facts in new]:
             # Mostly the image is here: then a slot is given at once, without another look.
@@ -107,7 +109,7 @@ class Dispatcher:
 
     def _execute(self, run: Waiting, image: PreparedImage) -> None:
         self._going[run.run_id] = run.service_id
-        self._spawn(self._hold_slot(run.run_id, self._executor.execute(run.run_id, image)))
+        self._spawn(self._hold_slot(run.run_id, self._executor.execute(run.run_id, image, self._is_tight)))
 
     async def _hold_slot(self, run_id: str, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -14,7 +14,7 @@ from oneoff import journal
 from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import ContainerState, Handle, PreparedImage
-from oneoff.engine.admission import GroupFull, check_group
+from oneoff.engine.admission import NoRoom, check_group, check_plan
 from oneoff.engine.context import Context
 from oneoff.engine.ending import Ending
 from oneoff.engine.events import record_started
@@ -54,8 +54,8 @@ class Executor:
         self._context = context
         self._ending = Ending(context)
 
-    async def execute(self, run_id: str, image: PreparedImage) -> None:
-        """Start a queued run in a slot and see it to its end."""
+    async def execute(self, run_id: str, image: PreparedImage, is_tight: bool = False) -> None:
+        """Start a queued run in a slot and see it to its end. `is_tight`: the plan has hardly room for it."""
         context = self._context
         name = container_name(context.instance, run_id)
         placement = Placement(context.facts.node, context.driver.name, name, context.lease)
@@ -71,11 +71,13 @@ class Executor:
                 end_if_leased(context, connection, run, context.lease, end)
                 return run, None
             check_group(connection, run)
+            if is_tight:
+                check_plan(context, connection, run)
             return run, runs.fetch_start_facts(connection, run_id)
 
         try:
             claimed = await context.database.run(claim)
-        except GroupFull:
+        except NoRoom:
             return
         context.signals.run_changed(run_id)
         if claimed is None:

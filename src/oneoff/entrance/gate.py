@@ -1,4 +1,5 @@
-"""What every request passes first: who calls, and how large is the body? Plain ASGI, so that streams stay streams.
+"""What every request passes first: who calls, how often, and how large is the body? Plain ASGI, so that streams stay
+streams.
 
 Added by the app of each face, which says how its errors are told.
 """
@@ -13,7 +14,8 @@ from fastapi import HTTPException  # Starlette's own would become a 400 where Fa
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oneoff.errors import NotAuthenticated, OneoffError
+from oneoff.errors import NotAuthenticated, OneoffError, TooManyRequests
+from oneoff.operations.rates import Allowance
 from oneoff.operations.tokens import Tokens
 
 MOST_BODY_BYTES = 4 << 20
@@ -59,8 +61,9 @@ class Gate:
             return
         try:
             caller = await self._tokens.authenticate(_bearer(scope))
+            allowance = self._tokens.count_request(caller)
         except OneoffError as problem:
-            await door.answer_error(problem)(scope, receive, send)
+            await _refuse(door, problem)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         if scope["type"] == "websocket":
@@ -70,7 +73,37 @@ class Gate:
         if _told_length(scope) > most:
             await door.answer_plain(_TOO_LARGE)(scope, receive, send)
         else:
-            await self._app(scope, _limited(receive, most), send)
+            answering = send if allowance is None else _telling(send, allowance)
+            await self._app(scope, _limited(receive, most), answering)
+
+
+def _refuse(door: Door, problem: OneoffError) -> Response:
+    response = door.answer_error(problem)
+    if isinstance(problem, TooManyRequests):
+        wait = problem.wait_seconds
+        response.headers["Retry-After"] = str(wait)
+        response.raw_headers += _to_headers(Allowance(problem.most, 0, wait))
+    return response
+
+
+def _telling(send: Send, allowance: Allowance) -> Send:
+    """With what is left of the caller's minute on every answer."""
+
+    async def send_told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *_to_headers(allowance)]}
+        await send(message)
+
+    return send_told
+
+
+def _to_headers(allowance: Allowance) -> list[tuple[bytes, bytes]]:
+    """Reset is in seconds from now, as Retry-After is."""
+    return [
+        (b"ratelimit-limit", b"%d" % allowance.limit),
+        (b"ratelimit-remaining", b"%d" % allowance.remaining),
+        (b"ratelimit-reset", b"%d" % allowance.reset_seconds),
+    ]
 
 
 def _told_length(scope: Scope) -> int:

@@ -10,14 +10,13 @@ from pathlib import Path
 from oneoff.core.clock import Clock
 from oneoff.core.ids import CHANCE_BYTES, make_id
 from oneoff.core.plan import FIRST_PLAN
-from oneoff.operations.tokens import ensure_admin_token
+from oneoff.operations.tokens import ADMIN_TOKEN_FILE, ensure_admin_token
 from oneoff.sealing import Sealer
 from oneoff.store import configuration, installation
 from oneoff.store.database import Database
 from oneoff.store.dialect import Connection
 
 _KEY_PLACE = "installation/key"
-_ADMIN_TOKEN = "admin-token"  # noqa: S105 - the name of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +53,5 @@ async def set_up(
         return Installation(kept, workspace)
 
     found = await database.run(work)
-    await ensure_admin_token(database, found.workspace_id, clock, data_dir / _ADMIN_TOKEN)
+    await ensure_admin_token(database, found.workspace_id, clock, data_dir / ADMIN_TOKEN_FILE)
     return found

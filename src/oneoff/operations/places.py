@@ -42,7 +42,7 @@ async def list_environments(context: Context, path: str | None, limit: int, befo
 async def list_nodes(context: Context) -> list[NodeLoad]:
     def work(connection: Connection) -> list[NodeLoad]:
         return [
-            NodeLoad(node, sum(runs.count_on_node(connection, node.node).values()))
+            NodeLoad(node, len(runs.list_on_node(connection, node.node, node.driver)))
             for node in nodes.list_nodes(connection)
         ]
 

@@ -206,12 +206,14 @@ def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
         return RunView(run, None, f"the back-off until {run.not_before:%Y-%m-%d %H:%M:%S} UTC")
     node, slots = context.facts.node, context.settings.slots
     going = runs.count_on_node(connection, node)
-    queue = fetch_queue(connection, run.workspace_id, _MOST_PLACES, now)
+    queue = fetch_queue(context, connection, _MOST_PLACES, now)
     admission = queue.admit(in_order(queue.waiting, going, now))
     if run.id in admission.blocked:
         return RunView(run, None, run.waiting_for or admission.blocked[run.id])
-    ordered = [each.run_id for each in admission.free]
+    ordered = [each.run_id for each in (*admission.free, *admission.beyond)]
     position = ordered.index(run.id) + 1 if run.id in ordered else None
+    if admission.beyond and (position is None or position > len(admission.free)):
+        return RunView(run, position, run.waiting_for or queue.waits_for_plan)
     taken = sum(going.values())
     waits = taken + (position or 1) > slots
     return RunView(run, position, run.waiting_for or (f"a free slot ({taken} of {slots} taken)" if waits else None))

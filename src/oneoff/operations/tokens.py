@@ -7,20 +7,24 @@ import hashlib
 import hmac
 import os
 import secrets
+from functools import cached_property
 from pathlib import Path
 
 from oneoff.core.clock import Clock
 from oneoff.core.ids import CHANCE_BYTES, make_id
+from oneoff.core.plan import check_token_room
 from oneoff.engine.events import record
 from oneoff.errors import InvalidBody, LastAdminToken, NotAllowed, NotAuthenticated
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
-from oneoff.store import idempotency, tokens
+from oneoff.operations.rates import Allowance, RequestRates
+from oneoff.store import crons, idempotency, tokens
 from oneoff.store.database import Database
 from oneoff.store.dialect import Connection
 from oneoff.store.idempotency import Idempotency
 from oneoff.store.tokens import Token as Token
 
+ADMIN_TOKEN_FILE = "admin-token"  # noqa: S105 - the name of a file, in the data folder
 _PREFIX = "oneoff_"
 _SECRET_BYTES = 32
 _CACHED_SECONDS = 1.0  # how long another server's revocation may go unseen here
@@ -36,6 +40,18 @@ class Tokens:
         self._clock: Clock = context.clock
         self._known: dict[str, tuple[Token, float]] = {}
 
+    @cached_property
+    def _rates(self) -> RequestRates:
+        return RequestRates(self._context.plans)
+
+    @cached_property
+    def _own_sha256(self) -> str | None:
+        """Of the admin token in the data folder."""
+        try:
+            return hash_token((self._context.settings.data_dir / ADMIN_TOKEN_FILE).read_text().strip())
+        except OSError:
+            return None
+
     async def authenticate(self, text: str) -> Token:
         """Raises NotAuthenticated for an unknown or revoked token."""
         sha256 = hash_token(text)
@@ -49,10 +65,19 @@ class Tokens:
         self._known[sha256] = (found, self._clock.monotonic() + _CACHED_SECONDS)
         return found
 
+    def count_request(self, caller: Token) -> Allowance | None:
+        """None where there is no limit: for the admin token of the data folder, and so that an admin can mend it, for
+        admins of a workspace whose plan is gone or lets nobody in. Raises TooManyRequests, PlanHasNoJobs."""
+        plan = self._context.plans.get(caller.plan)
+        if plan is None or (caller.admin and (not plan.requests_per_minute or caller.sha256 == self._own_sha256)):
+            return None
+        return self._rates.count(caller.id, plan, self._clock.monotonic())
+
     async def create(
         self, caller: Token, name: str, *, admin: bool, request: Idempotency | None = None
     ) -> tuple[Token, str | None]:
-        """The new token and its text, which nobody can read again: None when `request` was answered before."""
+        """The new token and its text, which nobody can read again: None when `request` was answered before. Raises
+        PlanTokensUsedUp."""
         check_admin(caller, "make tokens")
         if not name.strip() or len(name) > _MOST_NAME or not name.isprintable():
             raise InvalidBody(f"name a token with 1 to {_MOST_NAME} printable characters", "name")
@@ -63,6 +88,9 @@ class Tokens:
         def work(connection: Connection) -> Token:
             if (earlier := idempotency.find_resource(connection, request)) is not None:
                 return tokens.get_token(connection, earlier)
+            tokens.lock_tokens(connection, new.workspace_id)
+            plan = self._context.plan(crons.find_plan(connection, new.workspace_id))
+            check_token_room(plan, tokens.count_tokens(connection, new.workspace_id), self._context.plans)
             tokens.save_new(connection, new)
             self._record(connection, "token.created", new, caller)
             idempotency.save_resource(connection, request, new.id, now)
@@ -84,7 +112,7 @@ class Tokens:
         now = self._context.clock.now()
 
         def work(connection: Connection) -> None:
-            tokens.lock_admin_tokens(connection, caller.workspace_id)
+            tokens.lock_tokens(connection, caller.workspace_id)
             token = tokens.get_token(connection, token_id)
             if token.admin and tokens.count_admin_tokens(connection, token.workspace_id) == 1:
                 raise LastAdminToken

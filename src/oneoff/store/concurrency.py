@@ -1,15 +1,42 @@
-"""Concurrency groups and who is in them. Called by the engine and the operations."""
+"""Concurrency groups, and how many runs go at once: of a group, and of the workspace. Called by the engine and the
+operations."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select, update
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from oneoff.core.clock import to_us
 from oneoff.core.groups import Group
 from oneoff.core.run import ON_NODE
 from oneoff.store.dialect import insert_if_absent
-from oneoff.store.tables import concurrency_groups, runs
+from oneoff.store.tables import concurrency_groups, nodes, runs, workspaces
 
 _ON_NODE = [status.value for status in ON_NODE]
+_NODE_IS_THERE = timedelta(minutes=1)  # seen so lately; a node says so every 15 s
+
+_GOING = (
+    select(func.count())
+    .where(runs.c.status.in_(_ON_NODE), runs.c.workspace_id == workspaces.c.id)
+    .correlate(workspaces)
+    .scalar_subquery()
+)
+_SLOTS = select(func.coalesce(func.sum(nodes.c.slots), 0)).where(nodes.c.seen_at > bindparam("since"))
+_LOAD = select(workspaces.c.plan, _GOING.label("going"), _SLOTS.scalar_subquery().label("slots")).where(
+    workspaces.c.id == bindparam("workspace_id")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Of a workspace: starting and running runs, and the slots of all nodes that are there."""
+
+    plan: str
+    going: int
+    slots: int
 
 
 def save_if_absent(connection: Connection, workspace_id: str, group: Group) -> bool:
@@ -35,6 +62,21 @@ def count_on_nodes(connection: Connection, workspace_id: str) -> dict[str, int]:
     mine = (runs.c.workspace_id == workspace_id, runs.c.concurrency_group.is_not(None))
     query = select(runs.c.concurrency_group, func.count()).where(runs.c.status.in_(_ON_NODE), *mine)
     return {row[0]: row[1] for row in connection.execute(query.group_by(runs.c.concurrency_group))}
+
+
+def fetch_load(connection: Connection, workspace_id: str, now: datetime) -> Load:
+    values = {"workspace_id": workspace_id, "since": to_us(now - _NODE_IS_THERE)}
+    return Load(*connection.execute(_LOAD, values).one())
+
+
+def is_within_plan(connection: Connection, workspace_id: str, limits: Mapping[str, int]) -> bool:
+    """Asked in the transaction that has just claimed a run; `limits` by plan. The workspace's row is written for the
+    reason that is told at `is_within_limit`."""
+    own = workspaces.c
+    touch = update(workspaces).where(own.id == workspace_id).values(plan=own.plan).returning(own.plan)
+    limit = limits.get(connection.execute(touch).scalar_one())
+    query = select(func.count()).where(runs.c.status.in_(_ON_NODE), runs.c.workspace_id == workspace_id)
+    return limit is None or int(connection.execute(query).scalar_one()) <= limit
 
 
 def is_within_limit(connection: Connection, workspace_id: str, name: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from oneoff.core.clock import to_us
+from oneoff.store.configuration import change_version
 from oneoff.store.dialect import insert_if_absent
 from oneoff.store.tables import installation, workspaces
 
@@ -25,3 +26,9 @@ def save_workspace_if_absent(connection: Connection, workspace_id: str, name: st
 
 def get_workspace_name(connection: Connection, workspace_id: str) -> str:
     return str(connection.execute(select(workspaces.c.name).where(workspaces.c.id == workspace_id)).scalar_one())
+
+
+def change_plan(connection: Connection, workspace_id: str, plan: str) -> None:
+    """From the next run, tick and request on."""
+    change_version(connection)
+    connection.execute(update(workspaces).where(workspaces.c.id == workspace_id).values(plan=plan))

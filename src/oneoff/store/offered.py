@@ -1,4 +1,4 @@
-"""Which services and jobs name instance types that an operator offers no more. Called by the operations."""
+"""Which services and jobs name what an operator, or a plan, offers no more. Called by the operations."""
 
 from __future__ import annotations
 
@@ -32,3 +32,22 @@ def find_other_types(connection: Connection, offered: Collection[str], most: int
         for row in connection.execute(query.order_by("path").limit(most))
     ]
     return sorted(found, key=lambda each: each.path)[:most]
+
+
+@dataclass(frozen=True, slots=True)
+class LongJob:
+    id: str
+    path: str
+    timeout_seconds: int
+
+
+def find_jobs_longer_than(connection: Connection, workspace_id: str, seconds: int) -> list[LongJob]:
+    """Jobs whose own time limit is longer, by their paths."""
+    path = (services.c.path + ":" + jobs.c.name).label("path")
+    query = (
+        select(jobs.c.id, path, jobs.c.timeout_seconds)
+        .join_from(jobs, services, jobs.c.service_id == services.c.id)
+        .where(jobs.c.workspace_id == workspace_id, jobs.c.timeout_seconds > seconds)
+        .order_by(path)
+    )
+    return [LongJob(*row) for row in connection.execute(query)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,17 +11,20 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from oneoff.core.clock import from_us, to_us
 from oneoff.errors import NotFound
 from oneoff.store.dialect import insert_if_absent
-from oneoff.store.tables import tokens
+from oneoff.store.tables import tokens, workspaces
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """`plan` is that of its workspace, told of a token that calls."""
+
     id: str
     workspace_id: str
     name: str
     sha256: str
     admin: bool
     created_at: datetime
+    plan: str = field(default="", compare=False)
 
 
 _COLUMNS = (
@@ -33,7 +36,11 @@ _COLUMNS = (
     tokens.c.created_at,
 )
 _VALID = tokens.c.revoked_at.is_(None)
-_BY_HASH = select(*_COLUMNS).where(tokens.c.sha256 == bindparam("sha256"), _VALID)
+_BY_HASH = (
+    select(*_COLUMNS, workspaces.c.plan)
+    .join_from(tokens, workspaces, tokens.c.workspace_id == workspaces.c.id)
+    .where(tokens.c.sha256 == bindparam("sha256"), _VALID)
+)
 
 
 def save_new(connection: Connection, token: Token) -> bool:
@@ -51,7 +58,7 @@ def save_new(connection: Connection, token: Token) -> bool:
 
 def find_valid(connection: Connection, sha256: str) -> Token | None:
     row = connection.execute(_BY_HASH, {"sha256": sha256}).one_or_none()
-    return None if row is None else _to_token(row)
+    return None if row is None else replace(_to_token(row), plan=row.plan)
 
 
 def get_token(connection: Connection, token_id: str) -> Token:
@@ -74,10 +81,16 @@ def count_admin_tokens(connection: Connection, workspace_id: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def lock_admin_tokens(connection: Connection, workspace_id: str) -> None:
-    """Two revocations at once must not leave no admin token: on PostgreSQL the second one starts over."""
-    query = select(tokens.c.id).where(tokens.c.workspace_id == workspace_id, tokens.c.admin.is_(True), _VALID)
-    connection.execute(query.with_for_update()).all()
+def count_tokens(connection: Connection, workspace_id: str) -> int:
+    query = select(func.count()).where(tokens.c.workspace_id == workspace_id, _VALID)
+    return int(connection.execute(query).scalar_one())
+
+
+def lock_tokens(connection: Connection, workspace_id: str) -> None:
+    """Two revocations at once must not leave no admin token, nor two creations pass the plan's count: the workspace's
+    row is written, so that on PostgreSQL the second one starts over."""
+    own = workspaces.c
+    connection.execute(update(workspaces).where(own.id == workspace_id).values(plan=own.plan))
 
 
 def revoke_if_valid(connection: Connection, token_id: str, at: datetime) -> bool:

@@ -1,0 +1,69 @@
+"""`oneoff plan`, `oneoff nodes` and `oneoff instance-types` against a whole server on the fake driver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.live import LiveServer, live_server
+from tests.operations.home import IMAGE
+
+PATH = "shop/production"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server(tmp_path_factory.mktemp("live")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def oneoff(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    cli = Cli(tmp_path_factory.mktemp("home"), ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
+    assert cli.run("service", "create", PATH, "--image", IMAGE).returncode == 0
+    assert cli.run("job", "create", f"{PATH}:long", "--timeout", "2d", "--", "true").returncode == 0
+    return cli
+
+
+def test_a_plan_is_set_after_its_effects_were_told(oneoff: Cli) -> None:
+    shown = oneoff.run("plan", "show").stdout.decode()
+    assert [line.split() for line in shown.splitlines()[:2]] == [
+        ["plan:", "team"],
+        ["runs", "going:", "0", "of", "100"],
+    ]
+    assert [line.split()[0] for line in shown.splitlines()[4:]] == ["PLAN", "starter", "pro", "team*"]
+    dry = oneoff.run("plan", "set", "pro", "--dry-run")
+    assert (dry.returncode, dry.stdout) == (0, b"")
+    assert b"job shop/production/web:long: its time limit of 2d is beyond the plan's 1d" in dry.stderr
+    asked = oneoff.run("plan", "set", "pro", stdin=b"n\n")
+    assert asked.returncode == 130
+    assert json.loads(oneoff.run("plan", "show", "--json").stdout)["id"] == "team"
+    done = oneoff.run("plan", "set", "pro", "--yes")
+    assert (done.returncode, done.stdout) == (0, b"the plan is pro now\n")
+    refused = oneoff.run("job", "run", f"{PATH}:long", "--detach")
+    assert refused.returncode == 125
+    assert b"ask for 1d or less, or change to Team with `oneoff plan set`" in refused.stderr
+    assert json.loads(oneoff.run("plan", "set", "Team", "--json").stdout)["effects"] == []
+    assert b"use one of starter, pro, team" in oneoff.run("plan", "set", "gold").stderr
+
+
+def test_types_are_listed_and_a_wrong_one_is_refused_with_those_that_would_do(oneoff: Cli) -> None:
+    listed = oneoff.run("instance-types").stdout.decode()
+    assert "plan-srv-006  Starter    service  0.5  512 MB  $7/month" in listed
+    refused = oneoff.run("run", PATH, "--instance-type", "plan-crn-003", "--detach", "--", "true")
+    assert refused.returncode == 125
+    assert b"use one of plan-srv-006, " in refused.stderr
+
+
+def test_nodes_are_listed(oneoff: Cli) -> None:
+    assert oneoff.run("nodes").returncode == 0
+    assert "items" in json.loads(oneoff.run("nodes", "--json").stdout)
+
+
+def test_doctor_tells_the_plan_and_the_types_in_use(oneoff: Cli) -> None:
+    report = json.loads(oneoff.run("doctor", "--json", "--data", str(oneoff.home / "data")).stdout)
+    levels = {each["check"]: each["level"] for each in report["findings"]}
+    assert (levels["plan"], levels["instance types"]) == ("ok", "ok")
