@@ -21,7 +21,6 @@ import uvicorn
 import uvloop
 
 from oneoff import __version__, journal
-from oneoff.api import app as native
 from oneoff.core.plan import first_plan_id
 from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.drivers.registry import DriverChoice, open_driver
@@ -145,10 +144,12 @@ class _Server:
         )
 
     async def _serve_http(self, context: Context, listener: socket.socket, stack: AsyncExitStack) -> None:
+        # Half of all that a server loads; the runs of one that died are taken up meanwhile.
+        faces = await asyncio.to_thread(create_faces, context)
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
-            create_faces(context),
+            faces,
             http="httptools",
             ws=open_websocket,  # type: ignore[arg-type]
             lifespan="off",
@@ -181,6 +182,8 @@ class _Server:
 
 def create_faces(context: Context) -> Faces:
     """The native API, and the Render-compatible ones once somebody asks for them: they share callers and context."""
+    from oneoff.api.app import create_app as create_native_app
+
     tokens = Tokens(context)
 
     def make(prefix: str) -> Any:
@@ -189,7 +192,7 @@ def create_faces(context: Context) -> Faces:
         return create_app(prefix, context, tokens)
 
     others = {prefix: partial(make, prefix) for prefix in ("/v1", "/render/v1")}
-    return Faces(native.create_app(context, tokens), others)
+    return Faces(create_native_app(context, tokens), others)
 
 
 def open_websocket(*arguments: Any, **more: Any) -> Any:

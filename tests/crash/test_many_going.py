@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -46,10 +47,13 @@ def test_killed_with_fifty_runs_going_everything_is_right_within_five_seconds(se
     time.sleep(1)  # let them really end while nobody watches
     began = time.monotonic()
     server.start()
+    ready = time.monotonic() - began
     found = wait_for_ends(server, ended, began)
     assert {run_id: found[run_id]["exit_code"] for run_id in ended} == {run_id: codes[run_id] for run_id in ended}
     assert {found[run_id]["status"] for run_id in going} == {"running"}
-    print(f"{server.driver}: {RUNS} runs right again {time.monotonic() - began:.1f} s after the restart")
+    right = time.monotonic() - began
+    load = os.getloadavg()[0]
+    print(f"{server.driver}: up {ready:.1f} s, {RUNS} runs right {right:.1f} s after the restart (load {load:.1f})")
     gate.let(going)
     for run_id in going:
         assert server.wait_for_end(run_id)["exit_code"] == codes[run_id]

@@ -12,6 +12,7 @@ from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.retrying import end_if_leased
 from oneoff.store import nodes, runs
+from oneoff.store.database import Connection
 from oneoff.store.runs import End
 
 _LOOK_AGAIN_SECONDS = 10.0
@@ -34,21 +35,23 @@ class Rescuer:
         return _LOOK_AGAIN_SECONDS
 
     async def _resume_ours(self) -> None:
+        """All in one transaction: after a crash a whole node's runs wait for it."""
         context = self._context
-        node, driver = context.facts.node, context.driver.name
-        for run in await context.database.read(lambda c: runs.list_on_node(c, node, driver)):
-            if run.id not in self._dispatcher.going and (taken := await self._take(run)):
-                self._dispatcher.resume(taken)
+        node, driver, lease = context.facts.node, context.driver.name, context.lease
+        found = await context.database.read(lambda c: runs.list_on_node(c, node, driver))
+        waiting = [run for run in found if run.id not in self._dispatcher.going]
 
-    async def _take(self, run: Run) -> Run | None:
-        """The row under our lease; None when it ended meanwhile."""
-        lease = self._context.lease
-        if run.lease != lease and not await self._context.database.run(
-            lambda c: runs.take_lease(c, run.id, run.lease, lease)
-        ):
-            return None
-        current = await self._context.database.read(lambda c: runs.get_run(c, run.id))
-        return current if current.is_going and run.id not in self._dispatcher.going else None
+        def take(connection: Connection) -> list[Run]:
+            """The rows under our lease; those that ended meanwhile are left out."""
+            for run in waiting:
+                if run.lease != lease:
+                    runs.take_lease(connection, run.id, run.lease, lease)
+            rows = (runs.get_run(connection, run.id) for run in waiting)
+            return [run for run in rows if run.is_going and run.lease == lease]
+
+        if waiting:
+            for run in await context.database.run(take):
+                self._dispatcher.resume(run)
 
     async def _give_up_on_gone_nodes(self) -> None:
         context = self._context
