@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import accepting, crons, idle, latency, machine, report, sustained, throughput
+from bench import accepting, batches, crons, idle, latency, machine, report, sustained, throughput
 from bench.report import Result
 
 # Name -> what measures it, in a folder of its own and with so many samples.
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Path, int], Result]] = {
     "logs": throughput.logs,
     "idle": idle.idle,
     "crons": crons.crons,
+    "batches": batches.batches,
 }
 _SAMPLES, _QUICK_SAMPLES = 30, 2
 

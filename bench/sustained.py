@@ -64,18 +64,28 @@ def _through_the_api(server: Oneoff) -> Sample:
 
 
 def _bare(bundle: Bundle, runtime: str) -> Sample:
-    copies = [bundle.copy(f"{runtime}{number}") for number in range(AT_A_TIME)]
+    copies = make_copies(bundle, runtime)
 
     def sample() -> Mapping[str, float]:
-        began = time.perf_counter()
-        left = iter(range(_BLOCK))
-
-        def work(copied: Path) -> None:
-            for _ in left:
-                bundle.run(copied, runtime)
-
-        with ThreadPoolExecutor(AT_A_TIME) as threads:
-            list(threads.map(work, copies))
-        return {f"loop of bare {runtime} run": time.perf_counter() - began}
+        return {f"loop of bare {runtime} run": run_bare(bundle, runtime, copies, _BLOCK)}
 
     return sample
+
+
+def make_copies(bundle: Bundle, runtime: str) -> list[Path]:
+    """One for each thread of `run_bare`."""
+    return [bundle.copy(f"{runtime}{number}") for number in range(AT_A_TIME)]
+
+
+def run_bare(bundle: Bundle, runtime: str, copies: list[Path], count: int) -> float:
+    """Seconds of so many runs, by as many threads as there are copies."""
+    began = time.perf_counter()
+    left = iter(range(count))
+
+    def work(copied: Path) -> None:
+        for _ in left:
+            bundle.run(copied, runtime)
+
+    with ThreadPoolExecutor(len(copies)) as threads:
+        list(threads.map(work, copies))
+    return time.perf_counter() - began

@@ -126,26 +126,24 @@ async def test_a_batch_of_a_job_is_as_the_job_was_then(home: Home) -> None:
     assert [each.batch.id for each in listed] == [made.batch.id]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (NewItem(("nul\0",)), "NUL"),
-        (NewItem(("x" * 131_072,)), "131071"),
-        (NewItem(("x" * 120_000,) * 9), "at most 1000000"),
-        (NewItem((), {"1A": VariableChange("x")}), "cannot name a variable"),
-        (NewItem((), {"ONEOFF_X": VariableChange("x")}), "reserved"),
-        (NewItem((), {"A": VariableChange("x" * 131_072)}), "131071"),
-        (NewItem((), {"A": VariableChange(None)}), "no value"),
-        (NewItem((), {f"A{n}": VariableChange("x" * 120_000) for n in range(9)}), "in all"),
-    ],
-)
-async def test_an_item_that_is_wrong_is_told_by_its_number_and_nothing_is_saved(
-    home: Home, wrong: NewItem, words: str
-) -> None:
-    with pytest.raises(InvalidItem, match=r"^item 1 \(counted from 0\): .*1 more items") as told:
-        await create(home, NewItem(("a",)), wrong, NewItem(("b",)), wrong)
-    assert words in str(told.value)
-    assert told.value.field == "items.1"
+WRONG: list[tuple[NewItem, str]] = [
+    (NewItem(("nul\0",)), "NUL"),
+    (NewItem(("x" * 131_072,)), "131071"),
+    (NewItem(("x" * 120_000,) * 9), "at most 1000000"),
+    (NewItem((), {"1A": VariableChange("x")}), "cannot name a variable"),
+    (NewItem((), {"ONEOFF_X": VariableChange("x")}), "reserved"),
+    (NewItem((), {"A": VariableChange("x" * 131_072)}), "131071"),
+    (NewItem((), {"A": VariableChange(None)}), "no value"),
+    (NewItem((), {f"A{n}": VariableChange("x" * 120_000) for n in range(9)}), "in all"),
+]
+
+
+async def test_an_item_that_is_wrong_is_told_by_its_number_and_nothing_is_saved(home: Home) -> None:
+    for wrong, words in WRONG:
+        with pytest.raises(InvalidItem, match=r"^item 1 \(counted from 0\): .*1 more items") as told:
+            await create(home, NewItem(("a",)), wrong, NewItem(("b",)), wrong)
+        assert words in str(told.value)
+        assert told.value.field == "items.1"
     assert not await batches.list_batches(home.context, BatchFilter(), 10, None)
 
 
