@@ -311,3 +311,22 @@ EVENT = {
 def wrong_event(value: Any) -> list[str]:
     """Of an Event, with its details."""
     return wrong(value, EVENT) or wrong(value["details"], EVENT_DETAILS[value["type"]])
+
+
+WEBHOOK = {
+    "id": must(an_id("whk")),
+    "url": must(word),
+    "name": must(word),
+    "secret": must(word),
+    "enabled": must(truth),
+    "eventFilter": must(list_of(word)),
+}
+WEBHOOK_EVENT = {
+    "id": must(word),
+    "eventId": must(an_id("evt")),
+    "eventType": must(word),
+    "sentAt": must(time),
+    "statusCode": may(whole),
+    "responseBody": may(text),
+    "error": may(word),
+}

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from oneoff.core.clock import to_text
 from oneoff.core.events import is_failure, matches
+from oneoff.core.render_events import to_render_payload
 from oneoff.errors import InvalidWebhook
 
 SECRET_BYTES = 32
@@ -134,7 +135,7 @@ def to_payload(event: Happened) -> dict[str, Any]:
 
 Form = Callable[[Happened], dict[str, Any] | None]
 # What the bodies of a webhook look like; None = this event is not told in that form.
-FORMS: Mapping[str, Form] = {"oneoff": to_payload}
+FORMS: Mapping[str, Form] = {"oneoff": to_payload, "render": to_render_payload}
 
 
 def make_secret(random: bytes) -> str:

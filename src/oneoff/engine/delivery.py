@@ -29,9 +29,11 @@ def secret_place(webhook_id: str) -> str:
 
 
 def make_delivery(context: Context, webhook: Webhook, event: Happened, now: datetime) -> Delivery | None:
-    """Not saved yet; None when the event is not told in the form of this webhook."""
+    """Not saved yet; None when the event is not told in the form of this webhook, or its type there is not wanted."""
     if webhook.kind is WebhookKind.WEBHOOK:
         body = FORMS[webhook.form](event)
+        if body is not None and webhook.types and body["type"] not in webhook.types:
+            return None
     else:
         notice = to_notice(event, context.settings.public_url)
         body = {"subject": notice.headline, "text": notice.text}

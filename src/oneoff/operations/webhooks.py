@@ -47,6 +47,7 @@ _MOST_LISTED = 100
 _MOST_ADDRESS = 2_000
 _MOST_OVERLAP_SECONDS = 30 * 86_400
 _RECIPIENT = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,250}")
+_TYPE = re.compile(r"[a-z0-9_.]{1,80}")
 _TEST_CLAIM = timedelta(seconds=60)
 
 
@@ -75,7 +76,7 @@ async def create_webhook(context: Context, new: NewWebhook, request: Idempotency
         raise InvalidWebhook(f"there is no such form: write one of {', '.join(FORMS)}", "form")
     webhook_id, now = context.new_id("webhook"), context.clock.now()
     wanted = list(EVERYTHING if new.kind is WebhookKind.WEBHOOK else NEWS)
-    given = {"kinds": wanted, "services": [], "failures_only": False, "enabled": True, "name": new.name}
+    given = {"kinds": wanted, "types": [], "services": [], "failures_only": False, "enabled": True, "name": new.name}
     secret = new.settings.get("secret")
     secret = make_secret(take(SECRET_BYTES)) if secret is None else check_secret(secret)
     settings = {name: value for name, value in new.settings.items() if name != "secret" and value is not None}
@@ -120,8 +121,8 @@ async def list_webhooks(context: Context, limit: int, before: str | None) -> lis
 
 
 async def change_webhook(context: Context, webhook_id: str, settings: Mapping[str, Any], actor: str) -> Webhook:
-    """`settings` are some of `name`, `url` or `recipients`, `kinds`, `services`, `failures_only`, `enabled`. Enabled
-    again, it is told what happens from then on. Raises what `create_webhook` raises."""
+    """`settings` are some of `name`, `url` or `recipients`, `kinds`, `types`, `services`, `failures_only`, `enabled`.
+    Enabled again, it is told what happens from then on. Raises what `create_webhook` raises."""
     webhook = await get_webhook(context, webhook_id)
     columns = await _to_columns(context, (webhook_id, webhook.kind), settings)
     now = context.clock.now()
@@ -311,6 +312,14 @@ def _check_kinds(value: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value)) or EVERYTHING
 
 
+def _check_types(value: Sequence[str]) -> tuple[str, ...]:
+    """Also some that never come: other forms know more than there is to tell."""
+    for each in value[:_MOST_LISTED]:
+        if not _TYPE.fullmatch(each):
+            raise InvalidWebhook(f"{each[:80]!r} is no type of an event", "types")
+    return tuple(dict.fromkeys(value[:_MOST_LISTED]))
+
+
 def _check_name(value: str) -> str:
     if not value.strip() or len(value) > _MOST_NAME or not value.isprintable():
         raise InvalidWebhook(f"name it with 1 to {_MOST_NAME} printable characters", "name")
@@ -320,6 +329,7 @@ def _check_name(value: str) -> str:
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "name": _check_name,
     "kinds": _check_kinds,
+    "types": _check_types,
     "failures_only": bool,
     "enabled": bool,
 }

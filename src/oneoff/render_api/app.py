@@ -29,6 +29,7 @@ from oneoff.render_api import (
     problems,
     projects,
     services,
+    webhooks,
 )
 from oneoff.render_api.headers import Headers
 from oneoff.render_api.job_shapes import to_job, to_job_of_2021
@@ -41,7 +42,7 @@ TODAY = "/render/v1"
 def routes_of(prefix: str) -> Sequence[BaseRoute]:
     if prefix == DOCUMENT:
         return Jobs(to_job_of_2021).routes()
-    parts = (services, deploys, env_vars, env_groups, cron_jobs, logs, events, owners, projects)
+    parts = (services, deploys, env_vars, env_groups, cron_jobs, logs, events, webhooks, owners, projects)
     known = [*Jobs(to_job).routes(), *(route for part in parts for route in part.routes())]
     return [*known, *absent.routes(known)]
 

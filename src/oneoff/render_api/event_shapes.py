@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from oneoff.core.render_events import DEPLOY_STATUSES, to_type
 from oneoff.core.run import Reason, RunStatus
 from oneoff.operations.events import Event
 from oneoff.render_api.answers import to_time, without_unset
@@ -12,24 +13,7 @@ from oneoff.render_api.cron_jobs import STATUSES as CRON_STATUSES
 from oneoff.render_api.job_shapes import to_job_id
 
 _MB = 1 << 20
-_DEPLOY_STATUSES = {"deploy.live": "succeeded", "deploy.failed": "failed", "deploy.canceled": "canceled"}
 _NO_TRIGGER = dict.fromkeys(("firstBuild", "envUpdated", "manual", "deployedByRender", "clearCache", "rollback"), False)
-
-# Render's type -> the kinds that may be it. `run.*` are told apart by the service and the run.
-TYPES: Mapping[str, tuple[str, ...]] = {
-    "job_run_ended": ("run.ended",),
-    "cron_job_run_started": ("run.started",),
-    "cron_job_run_ended": ("run.ended",),
-    "deploy_started": ("deploy.started",),
-    "deploy_ended": tuple(_DEPLOY_STATUSES),
-    "service_suspended": ("service.suspended",),
-    "service_resumed": ("service.resumed",),
-}
-_PLAIN = {kind: kind_type for kind_type, kinds in TYPES.items() for kind in kinds if not kind.startswith("run.")}
-
-
-def to_kinds(types: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(kind for each in types for kind in TYPES.get(each, ())))
 
 
 def to_event(event: Event) -> dict[str, Any] | None:
@@ -43,18 +27,6 @@ def to_event(event: Event) -> dict[str, Any] | None:
         "type": kind,
         "details": _to_details(event, kind),
     }
-
-
-def to_type(event: Event) -> str | None:
-    """A run of a saved job on a `crn-` service is what Render calls a run of a cron job; all others are jobs."""
-    if not event.kind.startswith("run."):
-        return _PLAIN.get(event.kind)
-    is_cron = (event.service_id or "").startswith("crn-") and event.body.get("job_id") is not None
-    if event.kind == "run.started":
-        return "cron_job_run_started" if is_cron else None
-    if event.kind == "run.ended":
-        return "cron_job_run_ended" if is_cron else "job_run_ended"
-    return None
 
 
 def _to_details(event: Event, kind: str) -> dict[str, Any]:
@@ -72,7 +44,7 @@ def _to_details(event: Event, kind: str) -> dict[str, Any]:
     if kind == "deploy_started":
         return {"deployId": event.subject_id, "trigger": _NO_TRIGGER | {"manual": True}}
     if kind == "deploy_ended":
-        status = _DEPLOY_STATUSES[event.kind]
+        status = DEPLOY_STATUSES[event.kind]
         return {"deployId": event.subject_id, "deployStatus": status, "status": 0, "reason": {}}
     return {}
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from oneoff.core.render_events import TYPES, to_kinds
 from oneoff.entrance.requests import context_of
 from oneoff.errors import InvalidBody, NotFound
 from oneoff.operations import events, services
@@ -15,7 +16,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.events import EventFilter
 from oneoff.render_api.answers import answer, to_listed
 from oneoff.render_api.cursors import read_cursor
-from oneoff.render_api.event_shapes import TYPES, to_event, to_kinds
+from oneoff.render_api.event_shapes import to_event
 from oneoff.render_api.queries import get_limit, get_list, get_time
 from oneoff.render_api.routing import at
 from oneoff.render_api.selecting import is_within

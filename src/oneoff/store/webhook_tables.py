@@ -17,6 +17,7 @@ webhooks = Table(
     Column("shown", Text, nullable=False),  # where it leads, without what is secret in it
     Column("target_sealed", LargeBinary, nullable=False),  # the address, or JSON list of recipients
     Column("kinds", Text, nullable=False),  # JSON list: run.ended, run.*, *
+    Column("types", Text, nullable=False),  # JSON list: of the bodies in its form; none = all
     Column("service_ids", Text, nullable=False),  # JSON list; none = all
     Column("failures_only", Boolean, nullable=False),
     Column("enabled", Boolean, nullable=False),

@@ -19,7 +19,8 @@ from oneoff.store.webhook_tables import webhook_attempts, webhook_deliveries, we
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The target and the secrets stay sealed. `old_secret_sealed` signs beside the new one until `old_secret_until`."""
+    """The target and the secrets stay sealed. `types` are those of the bodies in its form, none = all.
+    `old_secret_sealed` signs beside the new one until `old_secret_until`."""
 
     id: str
     workspace_id: str
@@ -29,6 +30,7 @@ class Webhook:
     shown: str
     target_sealed: bytes
     kinds: tuple[str, ...]
+    types: tuple[str, ...]
     service_ids: tuple[str, ...]
     failures_only: bool
     enabled: bool
@@ -49,7 +51,7 @@ class Webhook:
 
 _NAMES = [field.name for field in fields(Webhook)]
 _TIMES = frozenset(name for name in _NAMES if name.endswith(("_at", "_until", "_since")))
-_LISTS = ("kinds", "service_ids")
+_LISTS = ("kinds", "types", "service_ids")
 _SELECT = select(*(webhooks.c[name] for name in _NAMES))
 _BY_ID = _SELECT.where(webhooks.c.id == bindparam("webhook_id"))
 _MOVE = (

@@ -124,7 +124,7 @@ def _webhooks() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("shown", sa.Text(), nullable=False),
         sa.Column("target_sealed", sa.LargeBinary(), nullable=False),
-        *(sa.Column(name, sa.Text(), nullable=False) for name in ("kinds", "service_ids")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("kinds", "types", "service_ids")),
         *(sa.Column(name, sa.Boolean(), nullable=False) for name in ("failures_only", "enabled")),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
