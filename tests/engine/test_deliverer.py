@@ -20,8 +20,10 @@ from oneoff.engine.events import record
 from oneoff.engine.janitor import Janitor
 from oneoff.operations import webhooks
 from oneoff.operations.webhooks import NewWebhook, Told, Webhook
+from oneoff.senders.webhook import client
 from oneoff.store import deliveries, events
 from oneoff.store.events import EventFilter
+from tests.engine.mail_server import make_certificate
 from tests.engine.receiver import OK, Receiver, answer_of, receiving
 from tests.operations.home import Home, open_home
 from tests.operations.test_crons import START, StillClock
@@ -329,6 +331,25 @@ async def test_a_name_that_leads_inside_is_refused_at_save_and_before_each_conne
     (told,) = await post.log(webhook)
     assert "lies in a private or reserved network" in (told.attempts[0].error or "")
     assert receiver.connections == 0
+
+
+async def test_a_certificate_is_that_of_the_name_and_trusted(
+    post: Post, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, tls = make_certificate(tmp_path)
+    async with receiving(tls) as secure:
+        webhook = await post.add(receiver, url=f"https://localhost:{secure.port}/hook")
+        told = await webhooks.send_test(post.context, webhook.id, "tester")
+        assert "its certificate is not trusted" in (told.attempts[0].error or "")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        client._trust.cache_clear()
+        told = await webhooks.send_test(post.context, webhook.id, "tester")
+        assert told.delivery.status == "delivered", told.attempts
+        assert secure.got[0].headers["host"] == f"localhost:{secure.port}"
+        await webhooks.change_webhook(post.context, webhook.id, {"url": f"https://127.0.0.1:{secure.port}/"}, "tester")
+        told = await webhooks.send_test(post.context, webhook.id, "tester")
+        assert "its certificate is not trusted" in (told.attempts[0].error or ""), "it is none of that address"
+    client._trust.cache_clear()
 
 
 async def test_a_test_is_sent_once_and_now_and_changes_nothing_else(post: Post, receiver: Receiver) -> None:
