@@ -22,7 +22,7 @@ from oneoff.errors import OneoffError
 from oneoff.store import deliveries, events, webhooks
 from oneoff.store.database import Connection
 from oneoff.store.deliveries import Attempt, Delivery
-from oneoff.store.events import EventFilter
+from oneoff.store.events import Event, EventFilter
 from oneoff.store.webhooks import Webhook
 
 _LOOK_AGAIN_SECONDS = 15.0
@@ -65,7 +65,7 @@ class Deliverer:
 
     def _tell_some(self, connection: Connection) -> list[Webhook]:
         """The next events become deliveries of whoever wants them. Returns the webhooks as they are then."""
-        context, now = self._context, self._context.clock.now()
+        context = self._context
         enabled = webhooks.list_enabled(connection)
         if not enabled:
             return []
@@ -75,7 +75,7 @@ class Deliverer:
         for webhook in enabled:
             for event in found:
                 if event.seq > webhook.position and is_wanted(webhook.wanted, event):
-                    made.append(make_delivery(context, webhook, event, now))
+                    made.append(self._make(webhook, event))
             last = found[-1].seq if found else first
             if last > webhook.position:
                 if not webhooks.move_if_at(connection, webhook.id, webhook.position, last):
@@ -84,6 +84,13 @@ class Deliverer:
             moved.append(webhook)
         deliveries.save_new(connection, [each for each in made if each is not None])
         return moved
+
+    def _make(self, webhook: Webhook, event: Event) -> Delivery | None:
+        try:
+            return make_delivery(self._context, webhook, event, self._context.clock.now())
+        except Exception as problem:  # noqa: BLE001 - one that cannot be put into words must not hold up all others
+            journal.error("event not told", problem, webhook=webhook.id, seen=event.id)
+            return None
 
     async def _begin_attempts(self, webhook: Webhook) -> float:
         """Those that are due, as far as there is room. Returns the delay until the next one is."""
