@@ -1,4 +1,4 @@
-"""Writes the reference pages that come from the code: docs/settings.md, docs/states.md and docs/events.md.
+"""Writes the reference pages that come from the code: docs/settings.md, states.md, events.md and metrics.md.
 
     .venv/bin/python tools/reference.py
 
@@ -15,6 +15,8 @@ from oneoff.core import deploy
 from oneoff.core.events import BY_STATUS, KINDS
 from oneoff.core.limits import format_bytes, format_duration
 from oneoff.core.run import REASONS, TRANSITIONS
+from oneoff.meters import Histogram, Meter
+from oneoff.metrics import METERS
 from oneoff.settings import SETTINGS, environment_name
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -89,6 +91,36 @@ def events_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics_page() -> str:
+    lines = [
+        "# Metrics",
+        "",
+        "What `GET /metrics` answers, in Prometheus' text format; [Monitoring](monitoring.md) says how to use them.",
+        "Sizes are bytes, times are seconds. A histogram has a `_bucket`, a `_sum` and a `_count`. Series whose labels",
+        "are not known beforehand appear with their first event.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+        *map(_metric, METERS),
+        "",
+        "## Buckets",
+        "",
+        "| histogram | up to |",
+        "|---|---|",
+    ]
+    lines += [
+        f"| `{each.name}` | {', '.join(f'{bound:g}' for bound in each.bounds)} |"
+        for each in METERS
+        if isinstance(each, Histogram)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metric(meter: Meter) -> str:
+    labels = ", ".join(f"`{label}`" for label in meter.labels)
+    return f"| `{meter.name}` | {meter.kind} | {labels} | {meter.text} |"
+
+
 def _default(name: str, value: Any) -> str:
     match name:
         case "data_dir":
@@ -105,7 +137,7 @@ def _default(name: str, value: Any) -> str:
             return f"`{value}`"
 
 
-PAGES = {"settings.md": settings_page, "states.md": states_page, "events.md": events_page}
+PAGES = {"settings.md": settings_page, "states.md": states_page, "events.md": events_page, "metrics.md": metrics_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

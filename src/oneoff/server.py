@@ -20,9 +20,10 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from oneoff import __version__, journal
+from oneoff import __version__, journal, tracing
 from oneoff.core.plan import first_plan_id
 from oneoff.drivers.driver import Driver, NodeFacts
+from oneoff.drivers.observed import observe
 from oneoff.drivers.registry import DriverChoice, open_driver
 from oneoff.engine.batcher import Batcher
 from oneoff.engine.context import Context
@@ -37,6 +38,7 @@ from oneoff.engine.rescuer import Rescuer
 from oneoff.engine.scheduler import Scheduler
 from oneoff.engine.signals import Signals
 from oneoff.entrance.faces import Faces
+from oneoff.entrance.observer import Observer
 from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
 from oneoff.offers import read_offers
 from oneoff.operations.batch_runs import ItemRuns
@@ -67,6 +69,7 @@ class Parts:
 
 def serve(settings: Settings, parts: Parts | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of the process."""
+    journal.choose_format(settings.log_format)
     try:
         uvloop.run(_Server(settings, parts or Parts()).run())
     except OneoffError as problem:
@@ -86,6 +89,8 @@ class _Server:
             listener = _listen(*self._settings.listen)
             stack.callback(listener.close)
             context = await self._open(stack)
+            tracing.begin(self._settings.traces_url, context.lease)
+            stack.callback(tracing.end)
             for gone in await find_gone(context):
                 journal.warning("not offered any more", what=gone)
             dispatcher = Dispatcher(context, Executor(context))
@@ -131,7 +136,7 @@ class _Server:
         return Context(
             settings=settings,
             database=database,
-            driver=driver,
+            driver=observe(driver),
             facts=facts,
             sealer=sealer,
             clock=clock,
@@ -149,7 +154,7 @@ class _Server:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
-            faces,
+            Observer(faces),
             http="httptools",
             ws=open_websocket,  # type: ignore[arg-type]
             lifespan="off",

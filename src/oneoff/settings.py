@@ -52,6 +52,15 @@ def _driver(text: str) -> str:
     return text
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"write one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
 def _grace(text: str) -> int:
     seconds = parse_duration(text)
     if seconds > 300:
@@ -137,6 +146,21 @@ class Settings:
     )
     smtp_password_file: Path | None = _setting(None, Path, "File with the password for the mail server.")
     smtp_from: str | None = _setting(None, str, "Sender of mail; by default `oneoff@` and the name of this machine.")
+    metrics: str = _setting(
+        "open",
+        _one_of("open", "token", "off"),
+        "Who may read `/metrics`: everybody who reaches the API (`open`), holders of an API token (`token`), or nobody "
+        "(`off`).",
+    )
+    traces_url: str | None = _setting(
+        None,
+        str,
+        "Where spans of requests and runs go by OTLP over HTTP, for example `http://127.0.0.1:4318/v1/traces`; by "
+        "default OpenTelemetry's own variables say so, else there are none.",
+    )
+    log_format: str = _setting(
+        "logfmt", _one_of("logfmt", "json"), "How the server writes its own log to stderr: `logfmt`, or `json` lines."
+    )
 
     @property
     def store_url(self) -> str:

@@ -17,7 +17,7 @@ from oneoff.api.reference import describe_api, render_api, render_errors, walk_e
 
 pytestmark = pytest.mark.anyio
 DESCRIBED = describe_api()
-PUBLIC = {"/healthz", "/readyz", "/docs", "/api/v1/openapi.json"}
+PUBLIC = {"/healthz", "/readyz", "/metrics", "/docs", "/api/v1/openapi.json"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 

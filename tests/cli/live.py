@@ -17,6 +17,7 @@ from oneoff.engine.deployer import Deployer
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
 from oneoff.engine.loop import keep_ticking
+from oneoff.entrance.observer import Observer
 from oneoff.operations.batch_runs import ItemRuns
 from oneoff.operations.deploying import advance
 from oneoff.server import create_faces, open_websocket
@@ -59,7 +60,7 @@ class LiveServer:
         agents = (dispatcher, deployer, Batcher(context, ItemRuns(context).make))
         ticking = [asyncio.create_task(keep_ticking(agent, context.clock)) for agent in agents]
         config = uvicorn.Config(
-            create_faces(context),
+            Observer(create_faces(context)),
             ws=open_websocket,  # type: ignore[arg-type]
             lifespan="off",
             log_config=None,

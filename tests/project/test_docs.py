@@ -18,7 +18,7 @@ from oneoff.settings import SETTINGS, environment_name
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("examples/*/README.md")])
-GENERATED = {"cli.md", "api.md", "errors.md", "settings.md", "states.md", "events.md"}
+GENERATED = {"cli.md", "api.md", "errors.md", "settings.md", "states.md", "events.md", "metrics.md"}
 WRITTEN = [page for page in PAGES if page.name not in GENERATED]
 
 # The words of the product that exist, or are promised; each has its line in concepts.md.

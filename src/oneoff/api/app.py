@@ -15,6 +15,7 @@ from oneoff.api import (
     health,
     jobs,
     logs,
+    metrics,
     places,
     plans,
     problems,
@@ -29,6 +30,7 @@ from oneoff.api.door import API, DOOR
 from oneoff.entrance.gate import Gate
 from oneoff.errors import OneoffError
 from oneoff.operations.context import Context
+from oneoff.operations.scrape import Scrape
 from oneoff.operations.tokens import Tokens
 
 # Routes are tried one after another: what is asked most comes first.
@@ -61,6 +63,7 @@ def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:
     )
     app.state.context = context
     app.state.tokens = tokens or Tokens(context)
+    app.state.scrape = Scrape(context)
     app.add_middleware(Gate, tokens=app.state.tokens, door=DOOR)
     app.add_exception_handler(OneoffError, problems.on_error)
     app.add_exception_handler(HTTPException, problems.on_http_exception)
@@ -69,5 +72,6 @@ def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:
     for resource in _RESOURCES:
         app.include_router(resource.router, prefix=API)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app

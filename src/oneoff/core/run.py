@@ -131,6 +131,11 @@ class Run:
     missing_bytes: int
 
     @property
+    def ids(self) -> dict[str, str | None]:
+        """Its own and those of what it belongs to: what a line of the server's log names."""
+        return {"run": self.id, "job": self.job_id, "cron": self.cron_id, "batch": self.batch_id}
+
+    @property
     def is_going(self) -> bool:
         return self.status in GOING
 

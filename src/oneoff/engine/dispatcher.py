@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
-from oneoff import journal
+from oneoff import journal, metrics, tracing
 from oneoff.core.outcome import Outcome
 from oneoff.core.queue import Waiting, in_order
 from oneoff.core.run import Reason, Run, RunStatus
@@ -98,8 +98,8 @@ class Dispatcher:
         """Hold a slot for a run that a server before this one started, and see it to its end."""
         if run.id in self._going:
             return
-        self._going[run.id] = run.service_id
-        self._spawn(self._hold_slot(run.id, self._executor.resume(run)))
+        self._take_slot(run.id, run.service_id)
+        self._spawn(run.id, self._hold_slot(run.id, self._executor.resume(run)))
 
     async def close(self) -> None:
         """Let go of all runs; their containers go on."""
@@ -108,28 +108,33 @@ class Dispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _execute(self, run: Waiting, image: PreparedImage) -> None:
-        self._going[run.run_id] = run.service_id
-        self._spawn(self._hold_slot(run.run_id, self._executor.execute(run.run_id, image, self._is_tight)))
+        self._take_slot(run.run_id, run.service_id)
+        work = self._executor.execute(run.run_id, image, self._is_tight)
+        self._spawn(run.run_id, self._hold_slot(run.run_id, work))
+
+    def _take_slot(self, run_id: str, service_id: str) -> None:
+        self._going[run_id] = service_id
+        metrics.SLOTS_TAKEN.set(len(self._going))
 
     async def _hold_slot(self, run_id: str, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except OneoffError as problem:
-            # The row is as it was: the rescuer takes the run up again.
-            journal.warning("run interrupted", run=run_id, error=str(problem))
         finally:
             self._going.pop(run_id, None)
+            metrics.SLOTS_TAKEN.set(len(self._going))
             self._context.signals.slot_freed()
 
     def _prepare(self, run: Run, facts: StartFacts) -> asyncio.Task[None]:
         self._preparing[run.id] = self._context.clock.monotonic()
-        return self._spawn(self._make_local(run, facts))
+        metrics.IMAGES_PREPARING.set(len(self._preparing))
+        return self._spawn(run.id, self._make_local(run, facts))
 
     async def _make_local(self, run: Run, facts: StartFacts) -> None:
         context, run_id = self._context, run.id
         try:
             async with self._pulls, asyncio.timeout(context.settings.start_timeout_seconds):
-                self._prepared[run_id] = await prepare_image(context, run, facts)
+                with tracing.step("prepare", run):
+                    self._prepared[run_id] = await prepare_image(context, run, facts)
         except ImageUnavailable as problem:
             await self._fail(run_id, str(problem))
         except TimeoutError:
@@ -142,6 +147,7 @@ class Dispatcher:
             await self._fail(run_id, str(problem))
         finally:
             del self._preparing[run_id]
+            metrics.IMAGES_PREPARING.set(len(self._preparing))
 
     async def _fail(self, run_id: str, message: str) -> None:
         outcome = Outcome(RunStatus.FAILED, Reason.IMAGE_UNAVAILABLE)
@@ -161,14 +167,19 @@ class Dispatcher:
         for run_id in self._prepared.keys() - waiting:
             del self._prepared[run_id]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    def _spawn(self, run_id: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(_survive(run_id, work))
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        """A defect that struck one run is logged; the rescuer takes the run up again."""
-        self._tasks.discard(task)
-        if not task.cancelled() and (problem := task.exception()) is not None:
+
+async def _survive(run_id: str, work: Coroutine[Any, Any, None]) -> None:
+    """What interrupts one run is logged. Its row is as it was: the rescuer takes the run up again."""
+    with journal.about(run=run_id):
+        try:
+            await work
+        except OneoffError as problem:
+            journal.warning("run interrupted", error=str(problem))
+        except Exception as problem:  # noqa: BLE001 - a defect that struck one run must stop no other
             journal.error("run interrupted by a defect", problem)

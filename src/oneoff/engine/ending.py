@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from oneoff import journal
+from oneoff import journal, tracing
 from oneoff.core.outcome import Exit, Outcome, StopKind, StopRequest, conclude
 from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import Handle
@@ -27,14 +27,15 @@ class Ending:
 
     async def exited(self, run: Run, handle: Handle, facts: Exit, message: str | None = None) -> None:
         """Its container has ended and all its output is stored, or `message` says why not."""
-        counts = await self._finish_log(run)
+        with tracing.step("end", run):
+            counts = await self._finish_log(run)
 
-        def end(connection: Connection) -> End:
-            outcome = conclude(facts, _stop_request(runs.get_run(connection, run.id)))
-            return End(outcome, facts.finished_at, facts.started_at, message, *_totals(counts))
+            def end(connection: Connection) -> End:
+                outcome = conclude(facts, _stop_request(runs.get_run(connection, run.id)))
+                return End(outcome, facts.finished_at, facts.started_at, message, *_totals(counts))
 
-        await self._commit(run, end)
-        await self._remove(handle)
+            await self._commit(run, end)
+            await self._remove(handle)
 
     async def failed(self, run: Run, reason: Reason, problem: DriverError) -> None:
         """It never started; `problem` is told to the user in its own words."""

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from oneoff import journal
+from oneoff import journal, metrics, tracing
 from oneoff.core.outcome import Outcome
 from oneoff.core.run import Reason, Run, RunStatus, container_name
 from oneoff.drivers.driver import ContainerState, Handle, PreparedImage
 from oneoff.engine.admission import NoRoom, check_group, check_plan
+from oneoff.engine.census import count_slot, count_start
 from oneoff.engine.context import Context
 from oneoff.engine.ending import Ending
 from oneoff.engine.events import record_started
@@ -86,19 +87,23 @@ class Executor:
         if facts is None:
             context.signals.batch_changed(run.batch_id)
             return
+        count_slot(run, now)
         await self._to_the_end(run, partial(self._create, facts=facts, image=image))
 
     async def resume(self, run: Run) -> None:
         """Go on with a starting or running run whose lease was just taken."""
-        journal.info("resuming", run=run.id, status=run.status.value)
+        with journal.about(**run.ids):
+            journal.info("resuming", status=run.status.value)
+        metrics.RUNS_RESUMED.add()
         await self._to_the_end(run, self._recover)
 
     async def _to_the_end(self, run: Run, begin: Begin) -> None:
-        try:
-            if started := await self._begin(run, begin):
-                await self._supervise(*started)
-        except Stale:
-            journal.info("dropped, it is no longer ours", run=run.id)
+        with journal.about(**run.ids):
+            try:
+                if started := await self._begin(run, begin):
+                    await self._supervise(*started)
+            except Stale:
+                journal.info("dropped, it is no longer ours")
 
     async def _begin(self, run: Run, begin: Begin) -> Started | None:
         """`begin` brings the container to run; what stays unclear then is decided by what the engine says."""
@@ -131,7 +136,8 @@ class Executor:
         if image is None:
             image = await prepare_image(context, run, facts)
         try:
-            handle = await context.driver.create(make_spec(context, run, facts, image))
+            with tracing.step("create", run):
+                handle = await context.driver.create(make_spec(context, run, facts, image))
         except ContainerExists:
             return await self._recover(await self._reload(run))
         return await self._adopt(run, handle)
@@ -143,13 +149,16 @@ class Executor:
             await self._ending.ended(run, Outcome(RunStatus.CANCELED, Reason.CANCELED))
             await self._context.driver.remove(handle)
             return None
-        await self._context.driver.start(handle)
+        with tracing.step("start", run):
+            await self._context.driver.start(handle)
         return await self._found_started(run, handle)
 
     async def _found_started(self, run: Run, handle: Handle) -> Started:
         """Commit that it runs."""
         if run.status is RunStatus.STARTING:
-            run = await self._commit(run, partial(runs.run_if_leased, at=self._context.clock.now()), record_started)
+            now = self._context.clock.now()
+            run = await self._commit(run, partial(runs.run_if_leased, at=now), record_started)
+            count_start(run, now)
             self._context.signals.run_changed(run.id)
         return run, handle
 

@@ -13,7 +13,7 @@ from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.overlap import Going, decide_overlap
 from oneoff.core.plan import check_cron_gap, check_has_jobs
 from oneoff.core.run import Reason, Run, RunStatus, Trigger
-from oneoff.core.ticks import Absence, TickOutcome
+from oneoff.core.ticks import Absence, TickOutcome, fire_time
 from oneoff.engine.context import Context
 from oneoff.engine.deadman import watch_success
 from oneoff.engine.events import record_ticks
@@ -53,6 +53,7 @@ class Firing:
         self.now = context.clock.now()
         self.accepted: list[Run] = []
         self.stopped: list[str] = []
+        self.due: list[datetime] = []  # when each of `accepted` was to be made
         self._context = context
         self._connection = connection
         self._prepare_runs = prepare_runs
@@ -118,6 +119,7 @@ class Firing:
             run = replace(run, waiting_for=f"the end of {named}")
         self._new[run.id] = run, box
         self.accepted.append(run)
+        self.due.append(fire_time(schedule_of(cron), instant) if cron.jitter_seconds else instant)
         still = [each for each in others if each.run_id not in decision.cancel or each.has_started]
         self._going[cron.job_id] = [*still, Going(run.id, Trigger.CRON, run.created_at, decision.is_held)]
         return Tick(cron.id, instant, decision.outcome, self.now, run.id)

@@ -125,7 +125,7 @@ def _compress_each(folders: Iterable[Path]) -> None:
         try:
             compress_log(folder)
         except OSError as problem:  # a full disk, for example; the log stays as it is
-            journal.warning("not compressed", folder=folder.name, error=str(problem))
+            journal.warning("not compressed", run=folder.name, error=str(problem))
 
 
 def _ended_logs(root: Path) -> Iterator[Path]:

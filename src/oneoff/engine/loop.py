@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-from oneoff import journal
+from oneoff import journal, metrics
 from oneoff.core.clock import Clock
 from oneoff.errors import OneoffError
 
@@ -42,10 +42,13 @@ async def keep_ticking(agent: Agent, clock: Clock) -> None:
         try:
             delay = await agent.tick()
             pause = _FIRST_PAUSE
+            metrics.AGENT_LAST_TICK.set(clock.now().timestamp(), agent.name)
         except OneoffError as problem:
+            metrics.AGENT_FAILURES.add(agent.name)
             journal.warning("tick failed", agent=agent.name, error=str(problem))
             delay, pause = pause, min(pause * 2, _LONGEST_PAUSE)
         except Exception as problem:  # noqa: BLE001 - a defect in one agent must not stop the server
+            metrics.AGENT_FAILURES.add(agent.name)
             journal.error("tick failed", problem, agent=agent.name)
             delay, pause = pause, min(pause * 2, _LONGEST_PAUSE)
         await sleep_unless(agent.wake, clock, delay)

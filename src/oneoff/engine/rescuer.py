@@ -69,6 +69,7 @@ class Rescuer:
         why = f"its node {run.node} has been away for more than {self._context.settings.node_away_seconds} s"
         end = End(Outcome(RunStatus.FAILED, Reason.LOST), finished_at, message=why)
         if await self._context.database.run(lambda c: end_if_leased(self._context, c, run, run.lease, end)):
-            journal.warning("run lost", run=run.id, node=run.node)
+            with journal.about(**run.ids):
+                journal.warning("run lost", node=run.node)
             self._context.signals.run_changed(run.id)
             self._context.signals.batch_changed(run.batch_id)

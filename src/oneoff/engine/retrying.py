@@ -8,6 +8,7 @@ from oneoff.core.retry import next_attempt_at
 from oneoff.core.retry_text import from_text
 from oneoff.core.run import Run, Trigger
 from oneoff.engine.again import insert_again
+from oneoff.engine.census import count_end
 from oneoff.engine.context import Context
 from oneoff.engine.events import record_ended
 from oneoff.store import runs
@@ -32,6 +33,7 @@ def end_if_queued(context: Context, connection: Connection, run: Run, end: End) 
 
 
 def _follow_up(context: Context, connection: Connection, run: Run, end: End) -> None:
+    count_end(connection, run, end)
     again = _retry(context, connection, run, end)
     record_ended(context, connection, run, end, None if again is None else again.id)
 

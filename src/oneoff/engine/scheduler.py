@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
-from oneoff import journal
+from oneoff import journal, metrics
 from oneoff.engine.context import Context
 from oneoff.engine.firing import Firing, LostRace, PrepareRuns
 from oneoff.errors import StoreUnavailable
@@ -68,6 +68,9 @@ class Scheduler:
 
     def tell(self, firing: Firing) -> None:
         """After the commit: the dispatcher, and whoever looks after a run that is to stop."""
+        now = self._context.clock.now()
+        for due in firing.due:
+            metrics.TICK_LATENESS_SECONDS.observe(max(0.0, (now - due).total_seconds()))
         if firing.accepted or firing.stopped:
             self._context.signals.run_accepted()
         for run_id in firing.stopped:

@@ -60,7 +60,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._tokens.authenticate(_bearer(scope))
+            caller = await self._tokens.authenticate(bearer_of(scope))
             allowance = self._tokens.count_request(caller)
         except OneoffError as problem:
             await _refuse(door, problem)(scope, receive, send)
@@ -127,7 +127,7 @@ def _limited(receive: Receive, most: int) -> Receive:
     return receive_some
 
 
-def _bearer(scope: Scope) -> str:
+def bearer_of(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"authorization":
             if (match := _BEARER.fullmatch(value)) is None:

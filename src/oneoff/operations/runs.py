@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+from oneoff import tracing
 from oneoff.core.command import Command, Entrypoint
 from oneoff.core.groups import make_group
 from oneoff.core.outcome import Outcome, StopKind
@@ -119,7 +120,10 @@ async def accept(context: Context, insert: Callable[[Connection], Run], idempote
         idempotency.save_resource(connection, idempotent, run.id, run.created_at)
         return run
 
-    run = await context.database.run(work)
+    with tracing.accepting() as tell_trace:
+        run = await context.database.run(work)
+        if tell_trace is not None:
+            tell_trace(run)
     context.signals.run_accepted()
     return run
 

@@ -7,6 +7,7 @@ SQLite: one writer thread that commits many callers' work at once, and read-only
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -15,8 +16,9 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from oneoff import metrics
 from oneoff.errors import OneoffError, StoreUnavailable
-from oneoff.store import events
+from oneoff.store import counting, events
 from oneoff.store.sqlite import SqliteDatabase
 
 T = TypeVar("T")
@@ -60,10 +62,10 @@ class PostgresDatabase:
         return self._engine
 
     async def run(self, work: Work[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_transaction, work)
+        return await self._in_thread(work, is_write=True)
 
     async def read(self, work: Work[T]) -> T:
-        return await self.run(work)
+        return await self._in_thread(work, is_write=False)
 
     def on_events(self, tell: Callable[[], object]) -> None:
         self._tell = tell
@@ -72,25 +74,43 @@ class PostgresDatabase:
         self._threads.shutdown()
         self._engine.dispose()
 
-    def _in_transaction(self, work: Work[T]) -> T:
+    async def _in_thread(self, work: Work[T], *, is_write: bool) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._in_transaction, work, is_write)
+
+    def _in_transaction(self, work: Work[T], is_write: bool) -> T:
         for _ in range(20):
+            began = time.perf_counter()
             try:
                 with self._engine.begin() as connection:
-                    events.drop_pending(connection)  # of a transaction that failed
+                    counting.take(connection)  # of a transaction that failed
+                    events.drop_pending(connection)
                     result = work(connection)
                     happened = events.write_pending(connection)
-                if happened:
-                    self._tell()
-                return result
+                    counts = counting.take(connection)
             except OneoffError:
                 raise
             except DBAPIError as problem:
                 if getattr(problem.orig, "sqlstate", None) in _RETRY:
+                    metrics.STORE_RETRIES.add()
                     continue
                 if isinstance(problem, OperationalError) or problem.connection_invalidated:
+                    metrics.STORE_FAILURES.add()
                     raise StoreUnavailable(str(problem.orig)) from problem
                 raise
+            if is_write:
+                _count(counts, time.perf_counter() - began)
+            if happened:
+                self._tell()
+            return result
         raise StoreUnavailable("too many transactions at once touch the same rows")
+
+
+def _count(counts: list[counting.Count], seconds: float) -> None:
+    metrics.STORE_COMMIT_SECONDS.observe(seconds)
+    metrics.STORE_COMMIT_WRITES.observe(1)
+    for count in counts:
+        count()
 
 
 _RETRY = {"40001", "40P01"}  # serialization_failure, deadlock_detected: safe to run again from the start

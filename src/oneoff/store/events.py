@@ -15,8 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, union_all
 
+from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
 from oneoff.errors import NotFound
+from oneoff.store.counting import when_durable
 from oneoff.store.dialect import lock_order
 from oneoff.store.tables import events
 
@@ -75,6 +77,7 @@ def write_pending(connection: Connection) -> bool:
         return False
     lock_order(connection)
     connection.execute(_INSERT, rows)
+    when_durable(connection, lambda: _count(rows))
     return True
 
 
@@ -143,3 +146,8 @@ def _to_event(row: Row[*tuple[Any, ...]]) -> Event:
         service_id=row.service_id,
         seq=row.seq,
     )
+
+
+def _count(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        metrics.EVENTS.add(row["kind"])

@@ -6,19 +6,22 @@ Each transition is one guarded UPDATE: applied, or stale and dropped (the return
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, union_all, update
 
+from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.queue import Waiting
 from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
+from oneoff.store.counting import when_durable
 from oneoff.store.held_back import HELD_BACK
 from oneoff.store.tables import runs, services
 
@@ -100,6 +103,7 @@ _END = (
 
 def save_new(connection: Connection, run: Run, variables_sealed: bytes) -> None:
     connection.execute(_INSERT, {**_to_row(run), "variables_sealed": variables_sealed})
+    when_durable(connection, partial(metrics.RUNS_ACCEPTED.add, run.trigger))
 
 
 def find_run(connection: Connection, run_id: str) -> Run | None:
@@ -118,6 +122,8 @@ def save_all_new(connection: Connection, made: Sequence[tuple[Run, bytes]]) -> N
     """Runs with their sealed variables, in one statement."""
     if made:
         connection.execute(_INSERT, [{**_to_row(run), "variables_sealed": box} for run, box in made])
+        for trigger, count in Counter(run.trigger for run, _ in made).items():
+            when_durable(connection, partial(metrics.RUNS_ACCEPTED.add, trigger, by=count))
 
 
 def fetch_sealed_variables(connection: Connection, run_id: str) -> bytes:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
+from oneoff import metrics
 from oneoff.errors import StoreUnavailable
-from oneoff.store import events
+from oneoff.store import counting, events
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -36,6 +38,7 @@ class _Waiting:
     future: asyncio.Future[Any]
     result: Any = None
     problem: BaseException | None = None
+    counts: list[counting.Count] = field(default_factory=list)
 
 
 class SqliteDatabase:
@@ -99,6 +102,7 @@ class SqliteDatabase:
 
     def _write(self) -> None:
         while batch := self._take():
+            began = time.perf_counter()
             try:
                 self._raw.execute("BEGIN IMMEDIATE")
                 for waiting in batch:
@@ -106,6 +110,8 @@ class SqliteDatabase:
                 self._raw.execute("COMMIT")
             except sqlite3.Error as problem:
                 self._give_up(batch, problem)
+            else:
+                self._count(batch, time.perf_counter() - began)
             self._answer(batch)
             if self._happened:
                 self._happened = False
@@ -123,17 +129,28 @@ class SqliteDatabase:
         try:
             waiting.result = waiting.work(self._connection)
             self._happened |= events.write_pending(self._connection)
+            waiting.counts = counting.take(self._connection)
         except BaseException as problem:
             waiting.problem = problem
+            counting.take(self._connection)
             events.drop_pending(self._connection)
             if not self._raw.in_transaction:  # e.g. a full disk rolled everything back by itself
                 raise sqlite3.OperationalError(str(problem)) from problem
             self._raw.execute("ROLLBACK TO work")
         self._raw.execute("RELEASE work")
 
+    @staticmethod
+    def _count(batch: list[_Waiting], seconds: float) -> None:
+        metrics.STORE_COMMIT_SECONDS.observe(seconds)
+        metrics.STORE_COMMIT_WRITES.observe(len(batch))
+        for waiting in batch:
+            for count in waiting.counts:
+                count()
+
     def _give_up(self, batch: list[_Waiting], problem: sqlite3.Error) -> None:
         if self._raw.in_transaction:
             self._raw.execute("ROLLBACK")
+        metrics.STORE_FAILURES.add()
         for waiting in batch:
             waiting.problem = StoreUnavailable(str(problem))
 

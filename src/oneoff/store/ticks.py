@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection, delete, exists, func, insert, select
 
+from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.run import RunStatus
 from oneoff.core.ticks import TickOutcome
+from oneoff.store.counting import when_durable
 from oneoff.store.tables import runs, ticks
 
 _INSERT = insert(ticks)
@@ -35,6 +38,7 @@ def save_new(connection: Connection, rows: Sequence[Tick]) -> None:
     """An instant that has a row already breaks the transaction: that would be a second firing."""
     if rows:
         connection.execute(_INSERT, [_to_row(each) for each in rows])
+        when_durable(connection, partial(_count, rows))
 
 
 def list_ticks(
@@ -108,6 +112,11 @@ def forget_old(connection: Connection, cron_id: str, kept: int, before: datetime
     last_too_many = connection.execute(query).scalar()
     edge = max(to_us(before) - 1, -1 if last_too_many is None else last_too_many)
     return connection.execute(delete(ticks).where(own, ticks.c.due_at <= edge)).rowcount
+
+
+def _count(rows: Sequence[Tick]) -> None:
+    for tick in rows:
+        metrics.TICKS.add(tick.outcome, by=tick.count)
 
 
 def _to_row(tick: Tick) -> dict[str, object]:

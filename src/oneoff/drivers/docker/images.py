@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from oneoff import metrics
 from oneoff.core.image import ImageRef, Transport
 from oneoff.drivers.docker import archive
 from oneoff.drivers.docker.client import OTHERWISE, Call, Engine, Refusals
@@ -186,7 +187,8 @@ class ImageStore:
                 refusals=_unavailable(image),
                 read_seconds=None,
             )
-            await self._consume(image, call)
+            with metrics.IMAGE_PULL_SECONDS.time():
+                await self._consume(image, call)
 
     async def _pull(self, image: ImageRef, credentials: RegistryCredentials | None) -> None:
         path, params = "/images/create", {"fromImage": image.name, "tag": image.digest or image.tag or "latest"}
@@ -202,7 +204,8 @@ class ImageStore:
             read_seconds=None,
             versioned=not path.startswith("/v"),
         )
-        await self._consume(image, call)
+        with metrics.IMAGE_PULL_SECONDS.time():
+            await self._consume(image, call)
 
     async def _consume(self, image: ImageRef, call: Call) -> None:
         """Read a progress stream to its end: the status was 200 long before the engine knew whether it works."""

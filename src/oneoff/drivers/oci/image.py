@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from oneoff import metrics
 from oneoff.core.image import ImageConfig, ImageRef, Transport
 from oneoff.drivers.driver import PreparedImage, RegistryCredentials
 from oneoff.drivers.oci import linux
@@ -105,7 +106,8 @@ class ImageStore:
             digest = image.digest if image.transport is Transport.REGISTRY else None
             digest = digest or await self._resolve(image, options)
             if not self.has(digest):
-                await self._fetch(image, digest, options)
+                with metrics.IMAGE_PULL_SECONDS.time():
+                    await self._fetch(image, digest, options)
         return self._prepared(image, digest)
 
     def _prepared(self, image: ImageRef, digest: str) -> PreparedImage:
