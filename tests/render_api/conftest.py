@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,9 +15,19 @@ from oneoff.server import create_faces
 from tests.operations.home import Home, open_home
 
 
+@pytest.fixture(scope="session")
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a server that was started once: making one for each test would take most of the time."""
+    folder = tmp_path_factory.mktemp("first-start")
+    asyncio.run(open_home(folder)).close()
+    return folder
+
+
 @pytest.fixture
-async def home(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
-    made = await open_home(tmp_path)
+async def home(first_start: Path, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
+    folder = tmp_path / "data"
+    shutil.copytree(first_start, folder)
+    made = await open_home(folder)
     yield made
     made.close()
 

@@ -9,6 +9,7 @@ import pytest
 
 from oneoff.core.image import ImageConfig
 from oneoff.core.service import ServiceType
+from oneoff.operations.deploying import advance
 from oneoff.operations.tokens import Tokens
 from oneoff.operations.variables import VariableChange, replace_variables
 from tests.operations.home import DIGEST, IMAGE, NEXT_DIGEST, NEXT_IMAGE, Home
@@ -53,6 +54,12 @@ async def create(client: httpx2.AsyncClient, home: Home, kind: str = "background
     made = await ask(client, "POST", "/services", 201, json=body)
     assert wrong_service(made["service"]) == []
     return made["service"]
+
+
+async def settle(client: httpx2.AsyncClient, home: Home, deploy: Any) -> Any:
+    """The deploy, when the deployer has done its work."""
+    ended, _ = await advance(home.context, deploy["id"])
+    return await ask(client, "GET", f"/services/{ended.service_id}/deploys/{ended.id}")
 
 
 async def test_a_service_is_made_from_an_image_with_its_variables_and_plan(
@@ -157,7 +164,9 @@ async def test_a_service_is_changed_suspended_resumed_and_deleted(client: httpx2
     changed = await ask(client, "PATCH", address, json=change)
     assert wrong_service(changed) == []
     told = changed["serviceDetails"]
-    assert (told["plan"], told["schedule"], changed["imagePath"]) == ("pro", "0 4 * * *", NEXT_IMAGE)
+    assert (told["plan"], told["schedule"], changed["imagePath"]) == ("pro", "0 4 * * *", IMAGE)
+    begun = (await ask(client, "GET", f"{address}/deploys?status=created"))[0]["deploy"]
+    assert begun["image"]["ref"] == NEXT_IMAGE
     assert told["envSpecificDetails"]["dockerCommand"] == "x"
     assert "cannot be renamed" in await ask(client, "PATCH", address, 400, json={"name": "other"})
     assert await ask(client, "POST", f"{address}/suspend", 202) is None
@@ -172,9 +181,11 @@ async def test_a_service_is_changed_suspended_resumed_and_deleted(client: httpx2
 async def test_deploys_are_made_listed_and_gone_back_to(client: httpx2.AsyncClient, home: Home) -> None:
     service = await create(client, home)
     address = f"/services/{service['id']}/deploys"
-    made = await ask(client, "POST", address, 201, json={"imageUrl": NEXT_IMAGE, "clearCache": "do_not_clear"})
+    begun = await ask(client, "POST", address, 201, json={"imageUrl": NEXT_IMAGE, "clearCache": "do_not_clear"})
+    assert (begun["status"], wrong(begun, DEPLOY)) == ("created", [])
+    made = await settle(client, home, begun)
     assert (made["status"], made["image"], wrong(made, DEPLOY)) == ("live", {"ref": NEXT_IMAGE, "sha": NEXT_DIGEST}, [])
-    failed = await ask(client, "POST", address, 201, json={"imageUrl": "shop/web:none"})
+    failed = await settle(client, home, await ask(client, "POST", address, 201, json={"imageUrl": "shop/web:none"}))
     assert (failed["status"], failed["image"]["ref"]) == ("update_failed", "docker.io/shop/web:none")
     found = await ask(client, "GET", address)
     assert all(wrong(each, listed("deploy", DEPLOY)) == [] for each in found)
@@ -185,9 +196,14 @@ async def test_deploys_are_made_listed_and_gone_back_to(client: httpx2.AsyncClie
     assert await ask(client, "GET", f"{address}/{made['id']}") == made
     back = {"deployId": found[-1]["deploy"]["id"]}
     again = await ask(client, "POST", f"/services/{service['id']}/rollback", 201, json=back)
+    again = await settle(client, home, again)
     assert (again["status"], again["image"]["sha"]) == ("live", DIGEST)
-    same = await ask(client, "POST", address, 201)
+    same = await settle(client, home, await ask(client, "POST", address, 201))
     assert same["image"]["sha"] == DIGEST
+    waiting = await ask(client, "POST", address, 201)
+    for _ in range(2):
+        canceled = await ask(client, "POST", f"{address}/{waiting['id']}/cancel")
+        assert (canceled["status"], wrong(canceled, DEPLOY)) == ("canceled", [])
     other = await create(client, home, name="other")
     await ask(client, "GET", f"/services/{other['id']}/deploys/{made['id']}", 404)
     assert "builds nothing" in await ask(client, "POST", address, 400, json={"commitId": "abc"})

@@ -1,4 +1,4 @@
-"""/services/{id}/deploys: list, make, look at, go back to an earlier one."""
+"""/services/{id}/deploys: list, begin, look at, cancel, go back to an earlier one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _KNOWN = frozenset(
         *("update_failed", "canceled", "pre_deploy_in_progress", "pre_deploy_failed"),
     }
 )
-_RENAMED = {DeployStatus.IMAGE_UNAVAILABLE: "update_failed", DeployStatus.CREATED: "update_in_progress"}
+_RENAMED = {DeployStatus.IMAGE_UNAVAILABLE: "update_failed"}
 
 
 def routes() -> list[BaseRoute]:
@@ -45,6 +45,7 @@ def routes() -> list[BaseRoute]:
     return [
         at(address, GET=list_deploys, POST=create_deploy),
         at(address + "/{deploy_id}", GET=get_deploy),
+        at(address + "/{deploy_id}/cancel", POST=cancel_deploy),
         at("/services/{service_id}/rollback", POST=roll_back),
     ]
 
@@ -70,7 +71,7 @@ async def list_deploys(request: Request) -> Response:
 
 
 async def create_deploy(request: Request) -> Response:
-    """Of `imageUrl`, else of the image the service has, fetched anew."""
+    """Of `imageUrl`, else of the image the service has, fetched anew. It has only begun when this answers."""
     context, body = context_of(request), await read_body(request)
     service = await services.get_service(context, request.path_params["service_id"])
     if take_text(body, "commitId") is not None:
@@ -83,6 +84,13 @@ async def create_deploy(request: Request) -> Response:
 async def get_deploy(request: Request) -> Response:
     deploy_id, service_id = request.path_params["deploy_id"], request.path_params["service_id"]
     return answer(to_deploy(await _get(context_of(request), service_id, deploy_id)))
+
+
+async def cancel_deploy(request: Request) -> Response:
+    """A waiting one ends at once, one whose gates are going ends with them; an ended one stays as it is."""
+    context = context_of(request)
+    deploy = await _get(context, request.path_params["service_id"], request.path_params["deploy_id"])
+    return answer(to_deploy(await deploys.cancel_deploy(context, deploy.id, caller_of(request).name)))
 
 
 async def roll_back(request: Request) -> Response:
@@ -117,7 +125,7 @@ def to_deploy(deploy: Deploy) -> dict[str, Any]:
 async def _deploy(request: Request, service_id: str, image: str) -> Response:
     idempotency = await idempotency_of(request, get_idempotency_key(request))
     context, actor = context_of(request), caller_of(request).name
-    return answer(to_deploy(await deploys.create_deploy(context, service_id, image, actor, request=idempotency)), 201)
+    return answer(to_deploy(await deploys.begin_deploy(context, service_id, image, actor, request=idempotency)), 201)
 
 
 async def _get(context: Context, service_id: str, deploy_id: str) -> Deploy:

@@ -31,7 +31,17 @@ STATUSES: Mapping[type[OneoffError], int] = {
     errors.DriverUnavailable: 503,
     errors.EngineUnavailable: 503,
     errors.ImageUnavailable: 400,
-    OneoffError: 500,
+    errors.StartFailed: 400,
+    errors.DriverError: 503,
+    errors.TooManyRequests: 429,
+    errors.WrongSecretKey: 500,
+    errors.DataFolderLocked: 500,
+    errors.InstallationLocked: 500,
+    errors.ContainerExists: 500,
+    errors.ContainerBusy: 500,
+    errors.ContainerGone: 500,
+    errors.AlreadyStarted: 500,
+    errors.ExitUnknown: 500,
 }
 PLAIN: Mapping[int, str] = {
     400: "the request could not be understood",

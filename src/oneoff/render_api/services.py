@@ -104,7 +104,7 @@ async def get_service(request: Request) -> Response:
 
 
 async def change_service(request: Request) -> Response:
-    """Plan, image, and of a cron job its schedule and command. An image is deployed at once."""
+    """Plan, image, and of a cron job its schedule and command. A deploy of an image begins."""
     context, service, body = context_of(request), await _get(request), await read_body(request)
     asked = read_asked(body, service.type, context.catalogue)
     if (name := take_text(body, "name")) is not None and to_path_name(name) != service.name:
@@ -113,7 +113,7 @@ async def change_service(request: Request) -> Response:
         await services.change_service(context, service.id, settings)
     await change_job(context, service, asked.command, asked.schedule)
     if asked.image is not None and asked.image != service.image:
-        await deploys.create_deploy(context, service.id, asked.image, caller_of(request).name)
+        await deploys.begin_deploy(context, service.id, asked.image, caller_of(request).name)
     return answer(await _show(request, await _get(request)))
 
 
