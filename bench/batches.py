@@ -21,7 +21,7 @@ _OURS, _RUNTIMES = "Oneoff, oci (crun), a batch", ("runc", "crun")
 def batches(folder: Path, samples: int) -> Result:
     """Half of the bare loops before each batch and half behind it, so that both see the same hours of the machine."""
     is_quick = samples <= _FEW_SAMPLES
-    items, rounds = (_QUICK_ITEMS, 1) if is_quick else (_ITEMS, max(1, samples // 15))
+    items, rounds = (_QUICK_ITEMS, 1) if is_quick else (_ITEMS, max(1, samples // 30))
     taken = dict.fromkeys((_OURS, *_RUNTIMES), 0.0)
     with oci(folder, slots=AT_A_TIME) as (server, bundle):
         copies = {runtime: make_copies(bundle, runtime) for runtime in _RUNTIMES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx2
@@ -101,6 +102,9 @@ async def test_a_batch_of_a_job_is_found_by_its_job(client: Client, home: Home) 
         ({"items": ["a", ["nul\0"]]}, "invalid_item", "items.1"),
         ({"items": ["a", {"variables": {"ONEOFF_X": "1"}}]}, "invalid_item", "items.1"),
         ({"command": []}, "invalid_command", "command"),
+        ({"variables": {"A": "\ud800"}}, "invalid_variables", "variables"),
+        ({"items": [{"arguments": ["\ud800"]}]}, "invalid_item", "items.0"),
+        ({"items": [{"variables": {"A": "\ud800"}}]}, "invalid_item", "items.0"),
         ({"timeout_seconds": 10**8}, "time_limit_too_long", "timeout_seconds"),
     ],
 )
@@ -109,7 +113,10 @@ async def test_what_cannot_run_is_refused_and_nothing_is_saved(
 ) -> None:
     service = await home.add_service()
     body = {"command": ["work"], "items": ["a"]} | change
-    problem = check_problem(await client.post(f"/services/{service.id}/batches", json=body), 422, code)
+    # As escapes, in which JSON may hold what UTF-8 cannot.
+    content, headers = json.dumps(body), {"Content-Type": "application/json"}
+    response = await client.post(f"/services/{service.id}/batches", content=content, headers=headers)
+    problem = check_problem(response, 422, code)
     assert problem["field"] == field
     assert (await client.get("/batches")).json()["items"] == []
 

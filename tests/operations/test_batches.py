@@ -167,6 +167,8 @@ async def test_the_same_request_makes_one_batch(home: Home) -> None:
     made = await batches.create_batch(home.context, ask, new, "tester", key)
     again = await batches.create_batch(home.context, ask, new, "tester", key)
     assert again.batch == made.batch
+    gone = of_service("srv-" + "0" * 20, WORK)  # also when it could not be made any more
+    assert (await batches.create_batch(home.context, gone, new, "tester", key)).batch == made.batch
     with pytest.raises(IdempotencyKeyReused):
         await batches.create_batch(home.context, ask, new, "tester", replace(key, request_sha256="b" * 64))
 

@@ -102,17 +102,18 @@ class Follower:
         for delay in backoff():
             try:
                 return self._client.get(path, **query)
-            except ServerUnreachable as problem:
-                self._notice(problem)
+            except ServerUnreachable:
+                self._notice()
                 self._client.look_again()
             except ApiRefused as problem:
                 if not problem.is_temporary:
                     raise
-                self._notice(problem)
+                self._notice()
             time.sleep(delay)
         raise AssertionError("the delays never end")
 
-    def _notice(self, _problem: Exception) -> None:
+    def _notice(self) -> None:
+        """Said once, not for every attempt of an outage."""
         if time.monotonic() - self._noticed_at > _NOTICE_EVERY_SECONDS:
             self._progress.say("connection to the server lost; trying until it is back (the batch goes on meanwhile)")
             self._noticed_at = time.monotonic()

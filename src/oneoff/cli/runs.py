@@ -23,6 +23,7 @@ def runs() -> None:
 @click.argument("path", required=False)
 @click.option("--status", type=click.Choice(_STATUSES), help="Only runs with this status.")
 @click.option("--trigger", type=click.Choice(_TRIGGERS), help="Only runs that exist for this reason.")
+@click.option("--batch", metavar="BATCH", help="Only runs of this batch.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Go on where the page before ended.")
 @json_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from oneoff.core.batch import Batch, BatchStatus, Progress, rerun_statuses, to_item_run
@@ -15,7 +16,7 @@ from oneoff.operations.launches import get_materials
 from oneoff.operations.reruns import check_limits
 from oneoff.operations.room import check_room
 from oneoff.operations.runs import live_image
-from oneoff.store import batches
+from oneoff.store import batches, idempotency
 from oneoff.store.batches import ItemRow, SealedItem
 from oneoff.store.dialect import Connection
 from oneoff.store.idempotency import Idempotency
@@ -38,24 +39,35 @@ async def rerun_failed(context: Context, batch_id: str, rerun: Rerun, request: I
     check_id("batch", batch_id)
     check_room(context.settings, context.clock)
     new_id = context.new_id("batch")
+    prepare = partial(_prepare, context, batch_id=batch_id, new_id=new_id, rerun=rerun)
+    # Sealed before, so that thousands of items do not keep the one writer from others' work. What has ended stays so.
+    prepared = await context.database.read(lambda c: None if idempotency.find_resource(c, request) else prepare(c))
 
     def insert(connection: Connection) -> Batch:
-        old = batches.get_batch(connection, batch_id)
-        if old.status is BatchStatus.RUNNING:
-            raise BatchGoing(batch_id)
-        rows = batches.list_items(connection, batch_id, rerun_statuses(with_canceled=rerun.with_canceled))
-        if not rows:
-            raise NothingToRerun(batch_id, old.progress.canceled)
+        old, items, box = prepare(connection) if prepared is None else prepared
         launch = get_materials(context, connection, old.service_id).launch
-        batch = _make(context, old, new_id, rerun, launch)
-        batch = replace(batch, progress=Progress(len(rows)))
+        batch = replace(_make(context, old, new_id, rerun, launch), progress=Progress(len(items)))
         check_limits(context, launch, to_item_run(batch, id=new_id, batch_index=0, **_first(batch)))
-        shared = open_shared(context.sealer, batch_id, batches.fetch_request(connection, batch_id))
-        items = [_seal_again(context, batch_id, new_id, row) for row in rows]
-        batches.save_new(connection, batch, seal_shared(context.sealer, new_id, shared), items)
+        batches.save_new(connection, batch, box, items)
         return batch
 
     return await accept_batch(context, insert, request)
+
+
+def _prepare(
+    context: Context, connection: Connection, *, batch_id: str, new_id: str, rerun: Rerun
+) -> tuple[Batch, list[SealedItem], bytes]:
+    """The old batch, the items that run again, and what they share, sealed anew. Raises NotFound, BatchGoing,
+    NothingToRerun."""
+    old = batches.get_batch(connection, batch_id)
+    if old.status is BatchStatus.RUNNING:
+        raise BatchGoing(batch_id)
+    rows = batches.list_items(connection, batch_id, rerun_statuses(with_canceled=rerun.with_canceled))
+    if not rows:
+        raise NothingToRerun(batch_id, old.progress.canceled)
+    shared = open_shared(context.sealer, batch_id, batches.fetch_request(connection, batch_id))
+    items = [_seal_again(context, batch_id, new_id, row) for row in rows]
+    return old, items, seal_shared(context.sealer, new_id, shared)
 
 
 def _make(context: Context, old: Batch, new_id: str, rerun: Rerun, launch: Launch) -> Batch:

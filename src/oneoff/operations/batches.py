@@ -21,6 +21,7 @@ from oneoff.core.batch import (
 from oneoff.core.command import Command
 from oneoff.core.job import with_arguments
 from oneoff.core.run import Run, Trigger
+from oneoff.core.variables import check_variables
 from oneoff.engine.batching import cancel_all, tell
 from oneoff.errors import InvalidInput, InvalidItem
 from oneoff.operations.batch_runs import Item, open_item, seal_item, seal_shared, shared_of_run
@@ -102,10 +103,12 @@ async def create_batch(
     check_room(context.settings, context.clock)
     check_batch(len(new.items), new.max_parallel)
     batch_id = context.new_id("batch")
+    seal = partial(_seal_items, context, ask=ask, batch_id=batch_id, items=new.items)
     # Looked through and sealed before, so that thousands of items do not keep the one writer from others' work.
-    items = await context.database.read(partial(_seal_items, context, ask=ask, batch_id=batch_id, items=new.items))
+    sealed = await context.database.read(lambda c: None if idempotency.find_resource(c, request) else seal(c))
 
     def insert(connection: Connection) -> Batch:
+        items = seal(connection) if sealed is None else sealed
         asked = ask(connection)
         origin = Origin(actor, Trigger.BATCH, asked.job_id, batch_id=batch_id)
         materials = get_materials(context, connection, asked.service_id)
@@ -207,11 +210,12 @@ def _make(run: Run, batch_id: str, new: NewBatch) -> Batch:
 def _seal_items(
     context: Context, connection: Connection, *, ask: Ask, batch_id: str, items: Sequence[NewItem]
 ) -> list[SealedItem]:
-    """Raises InvalidItem, with how many others are wrong."""
+    """Raises InvalidItem, with how many others are wrong, and InvalidVariables for what all items share."""
     asked = ask(connection)
     base: Variables = dict(get_materials(context, connection, asked.service_id).variables)
     for name, change in asked.request.variables.items():
         base[name] = apply_change(name, change, base.get(name))
+    check_variables({name: each.value for name, each in base.items()})
     sizes = {name: size_of(name, each.value) for name, each in base.items()}
     check = partial(_check_item, asked.request.command, base, sizes, sum(sizes.values()))
     sealed, wrong = [], []
