@@ -27,7 +27,7 @@ from oneoff.operations.runs import Origin, RunRequest
 from oneoff.operations.variables import VariableChange
 from oneoff.store import runs as run_rows
 from oneoff.store.idempotency import Idempotency
-from oneoff.store.runs import RunFilter
+from oneoff.store.runs import RunFilter, Window
 from tests.operations.home import DIGEST, NEXT_DIGEST, NEXT_IMAGE, Home
 
 pytestmark = pytest.mark.anyio
@@ -228,3 +228,24 @@ async def test_created_at_is_the_moment_of_acceptance(home: Home) -> None:
     service = await home.add_service()
     run = await accept(home, service.id)
     assert abs(home.context.clock.now() - run.created_at) < timedelta(seconds=10)
+
+
+async def test_runs_are_listed_within_bounds_of_each_of_their_times(home: Home) -> None:
+    service = await home.add_service()
+    first, second, third = [await accept(home, service.id) for _ in range(3)]
+    await home.start(first.id)
+    await home.start(second.id)
+    await home.finish(first.id)
+    ended, going = await runs.get_run(home.context, first.id), await runs.get_run(home.context, second.id)
+
+    async def ids(**wanted: object) -> list[str]:
+        found = await runs.list_runs(home.context, RunFilter(service.id, **wanted), 10, None)  # type: ignore[arg-type]
+        return [run.id for run in found]
+
+    assert await ids(created=Window(after=first.created_at)) == [third.id, second.id]
+    assert await ids(created=Window(after=first.created_at, before=third.created_at)) == [second.id]
+    assert await ids(started=Window(before=going.started_at)) == [first.id]
+    statuses = [RunStatus.QUEUED, RunStatus.RUNNING]
+    assert await ids(started=Window(after=ended.started_at), status=statuses) == [second.id]
+    assert await ids(finished=Window(after=first.created_at)) == [first.id]
+    assert await ids(finished=Window(before=ended.finished_at)) == []

@@ -47,7 +47,6 @@ PLAIN: Mapping[int, str] = {
     400: "the request could not be understood",
     404: "not found: there is no such address here. docs/render-api.md lists those there are",
     405: "this address does not take this method: the header Allow names those it takes",
-    406: "answers are application/json only: send Accept: application/json",
     413: "the body is too large: send at most 4 MB",
     500: "something broke in the server, its log says what: try again, and report it if it stays",
 }
