@@ -1,4 +1,5 @@
-"""Writes the reference pages that come from the code: docs/settings.md, states.md, events.md and metrics.md.
+"""Writes the reference pages that come from the code: docs/settings.md, states.md, events.md, metrics.md and
+oneoff.schema.json.
 
     .venv/bin/python tools/reference.py
 
@@ -11,6 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from oneoff.cli.job_file_schema import schema
 from oneoff.core import deploy
 from oneoff.core.events import BY_STATUS, KINDS
 from oneoff.core.limits import format_bytes, format_duration
@@ -137,7 +139,13 @@ def _default(name: str, value: Any) -> str:
             return f"`{value}`"
 
 
-PAGES = {"settings.md": settings_page, "states.md": states_page, "events.md": events_page, "metrics.md": metrics_page}
+PAGES = {
+    "settings.md": settings_page,
+    "states.md": states_page,
+    "events.md": events_page,
+    "metrics.md": metrics_page,
+    "oneoff.schema.json": schema,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

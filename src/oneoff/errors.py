@@ -6,13 +6,13 @@
     │   ├── InvalidCursor  InvalidBody
     │   ├── InvalidCron  UnknownTimeZone  InvalidSchedule  InvalidRetries  InvalidTimeOfDay  InvalidGroup
     │   ├── CronTooFrequent  UnknownEventKind  InvalidBatch  InvalidItem
-    │   ├── InvalidWebhook  AddressNotAllowed
+    │   ├── InvalidWebhook  AddressNotAllowed  JobFileInvalid
     │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed  UnknownPlan
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
     ├── Conflict
     │   ├── AlreadyExists  AmbiguousPath  NoLiveImage  ServiceBusy  LastAdminToken  ServiceHasJobs  JobHasCrons
-    │   ├── RunNotGoing  BatchGoing  NothingToRerun  TooManyWebhooks
+    │   ├── RunNotGoing  BatchGoing  NothingToRerun  TooManyWebhooks  ManagedElsewhere  PlanOutdated
     │   └── IdempotencyKeyReused
     ├── NotAuthenticated  NotAllowed
     ├── PlanRefused                   the workspace's plan does not have it
@@ -35,7 +35,7 @@ the same call may succeed later. `oneoff.api.problems` maps them to HTTP statuse
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -121,6 +121,16 @@ class InvalidBody(InvalidInput):
     def __init__(self, why: str, field: str | None = None) -> None:
         super().__init__(why)
         self.field = field
+
+
+class JobFileInvalid(InvalidInput):
+    """`problems`: a place such as jobs.3.crons.0.expression, and what is wrong there."""
+
+    code = "job_file_invalid"
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{place}: {text}" for place, text in problems))
+        self.problems = problems
 
 
 class InvalidCron(InvalidInput):
@@ -382,6 +392,21 @@ class JobHasCrons(Conflict):
             f"{path} has {crons} crons: delete them first, or together with the job by "
             f"`oneoff job delete {path} --with-crons` (with_crons=true)"
         )
+
+
+class ManagedElsewhere(Conflict):
+    code = "managed_elsewhere"
+
+    def __init__(self, kind: str, name: str, managed_by: str | None) -> None:
+        who = "by hand" if managed_by is None else f"by {managed_by}"
+        super().__init__(f"{kind} {name} was made {who}: give it another name, or let this file take it with --adopt")
+
+
+class PlanOutdated(Conflict):
+    code = "plan_outdated"
+
+    def __init__(self) -> None:
+        super().__init__("something changed since the plan was made: look at it again")
 
 
 class TooManyWebhooks(Conflict):

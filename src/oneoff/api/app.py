@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from oneoff.api import (
+    apply,
     batches,
     crons,
     deploys,
@@ -46,6 +47,7 @@ _RESOURCES = (
     tokens,
     places,
     groups,
+    apply,
     events,
     webhooks,
     plans,

@@ -74,7 +74,9 @@ def make_problem(status: int, code: str, detail: str, **more: Any) -> dict[str, 
 def answer_error(problem: OneoffError) -> Response:
     status = status_of(problem)
     field = problem.field if isinstance(problem, InvalidInput) else None
-    more = {"field": field} if field else {}
+    more: dict[str, Any] = {"field": field} if field else {}
+    if isinstance(problem, errors.JobFileInvalid):
+        more["errors"] = [{"field": place, "detail": text} for place, text in problem.problems]
     headers = {}
     if problem.temporary or status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)

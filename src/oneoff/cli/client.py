@@ -186,10 +186,12 @@ def _raise_for_error(response: httpx2.Response) -> None:
     try:
         problem = response.json()
         code, detail = str(problem.get("code", "")), str(problem["detail"])
+        several = problem.get("errors", ())
     except (ValueError, KeyError, TypeError, AttributeError):
+        several = ()
         code, detail = "", f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
     wait = response.headers.get("Retry-After", "")
-    raise ApiRefused(response.status_code, code, detail, float(wait) if wait.isdigit() else None)
+    raise ApiRefused(response.status_code, code, detail, float(wait) if wait.isdigit() else None, several)
 
 
 def _words(problem: Exception) -> str:

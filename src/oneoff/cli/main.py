@@ -30,6 +30,7 @@ _COMMANDS = {
     "rerun": ("rerun:rerun", "Run the very same once more, and wait for it."),
     "runs": ("runs:runs", "The history of runs."),
     "job": ("job:job", "Saved jobs: commands with a name."),
+    "apply": ("apply:apply", "Make and change jobs and crons from a file."),
     "batch": ("batch:batch", "Batches: one command with many arguments."),
     "cron": ("cron:cron", "Crons: jobs that run by the clock."),
     "events": ("events:events", "What happened, and what happens from now on."),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class CliError(Exception):
     """A sentence for people, ready to be printed after `error: `."""
@@ -19,10 +22,19 @@ class ServerUnreachable(CliError):
 
 
 class ApiRefused(CliError):
-    """The server answered with an error. `code` is the stable word of problem+json, where there is one."""
+    """The server answered with an error. `code` is the stable word of problem+json, where there is one; `errors` are
+    `field` and `detail` of each, where there are several."""
 
-    def __init__(self, status: int, code: str, detail: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        retry_after: float | None = None,
+        errors: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         super().__init__(detail)
+        self.errors = errors
         self.status = status
         self.code = code
         self.retry_after = retry_after

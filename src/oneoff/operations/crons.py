@@ -52,6 +52,7 @@ _COLUMNS: Mapping[str, str] = {
     "time_zone": "zone",
     "catch_up_window_seconds": "catch_up_seconds",
 }
+NAMES: Mapping[str, str] = {column: name for name, column in _COLUMNS.items()}  # what callers call the columns
 _DEFAULTS: Mapping[str, Any] = {
     "expression": "",
     "zone": "UTC",
@@ -130,13 +131,24 @@ async def change_cron(context: Context, cron_id: str, settings: Mapping[str, Any
 
 def update_cron(context: Context, connection: Connection, cron: Cron, settings: Mapping[str, Any]) -> Cron:
     """`change_cron` inside the caller's transaction."""
-    now = context.clock.now()
     given = _to_columns(settings)
     changes: dict[str, Any] = {name: _DEFAULTS.get(name) if value is None else value for name, value in given.items()}
     if "name" in given and given["name"] != cron.name:
         changes["name"] = check_cron_name(given["name"] or "")
         if changes["name"] in crons.list_names(connection, cron.job_id):
             raise AlreadyExists("cron", f"{cron.job} {changes['name']}", "choose another name")
+    return update_columns(context, connection, cron, changes)
+
+
+def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a cron with these settings; those that are not given, or null, have their defaults."""
+    given = {name: value for name, value in _to_columns(settings).items() if value is not None}
+    return {**_DEFAULTS, **given}
+
+
+def update_columns(context: Context, connection: Connection, cron: Cron, changes: Mapping[str, Any]) -> Cron:
+    """As `update_cron`, of columns without a name."""
+    now = context.clock.now()
     cursor = max(_record_all(context, connection, cron, now, _CHANGED), now)
     changed = replace(cron, **changes, cursor=cursor)
     _check(context, connection, changed, now)
@@ -168,12 +180,13 @@ async def delete_cron(context: Context, cron_id: str) -> None:
     """Its job, its runs and its ledger stay. Raises NotFound."""
     check_id("cron", cron_id)
 
-    def work(connection: Connection) -> None:
-        cron = crons.get_cron(connection, cron_id)
-        _record_all(context, connection, cron, context.clock.now(), "the cron was deleted before they could fire")
-        crons.delete_cron(connection, cron_id)
+    await context.database.run(lambda c: remove_cron(context, c, crons.get_cron(c, cron_id)))
 
-    await context.database.run(work)
+
+def remove_cron(context: Context, connection: Connection, cron: Cron) -> None:
+    """`delete_cron` inside the caller's transaction."""
+    _record_all(context, connection, cron, context.clock.now(), "the cron was deleted before they could fire")
+    crons.delete_cron(connection, cron.id)
 
 
 async def list_ticks(

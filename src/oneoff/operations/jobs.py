@@ -113,6 +113,13 @@ async def change_job(context: Context, job_id: str, given: Mapping[str, Any]) ->
 
 def update_job(context: Context, connection: Connection, job: Job, given: Mapping[str, Any]) -> Job:
     """`change_job` inside the caller's transaction."""
+    changed = change_settings(context, connection, job, given)
+    jobs.replace_job(connection, changed)
+    return changed
+
+
+def change_settings(context: Context, connection: Connection, job: Job, given: Mapping[str, Any]) -> Job:
+    """The job as it would be, not saved. Raises what `change_job` raises."""
     launch = services.get_launch(connection, job.service_id)
     settings = dict(given)
     changes: dict[str, Any] = {}
@@ -126,7 +133,6 @@ def update_job(context: Context, connection: Connection, job: Job, given: Mappin
     check_warning(changed.warn_seconds, changed.timeout_seconds)
     if changed.name != job.name and jobs.find_by_name(connection, job.service_id, changed.name) is not None:
         raise _taken(changed)
-    jobs.replace_job(connection, changed)
     return changed
 
 
@@ -134,13 +140,14 @@ async def delete_job(context: Context, job_id: str, *, with_crons: bool = False)
     """Its runs go on and stay in the history. Raises NotFound, JobHasCrons."""
     check_id("job", job_id)
 
-    def work(connection: Connection) -> None:
-        job = jobs.get_job(connection, job_id)
-        if (crons := jobs.count_crons(connection, job_id)) and not with_crons:
-            raise JobHasCrons(job.path, crons)
-        jobs.delete_with_crons(connection, job_id)
+    await context.database.run(lambda c: remove_job(c, jobs.get_job(c, job_id), with_crons=with_crons))
 
-    await context.database.run(work)
+
+def remove_job(connection: Connection, job: Job, *, with_crons: bool = False) -> None:
+    """`delete_job` inside the caller's transaction."""
+    if (crons := jobs.count_crons(connection, job.id)) and not with_crons:
+        raise JobHasCrons(job.path, crons)
+    jobs.delete_with_crons(connection, job.id)
 
 
 async def run_job(

@@ -159,6 +159,12 @@ def list_crons(
     return [_to_cron(row) for row in connection.execute(query)]
 
 
+def list_managed_by(connection: Connection, workspace_id: str, managed_by: str) -> list[Cron]:
+    """Those that a job file made, by their age."""
+    mine = (crons.c.workspace_id == workspace_id, crons.c.managed_by == managed_by)
+    return [_to_cron(row) for row in connection.execute(_SELECT.where(*mine).order_by(crons.c.id))]
+
+
 def list_names(connection: Connection, job_id: str) -> set[str]:
     return set(connection.execute(select(crons.c.name).where(crons.c.job_id == job_id)).scalars())
 

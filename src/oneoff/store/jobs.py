@@ -77,6 +77,12 @@ def list_of_gate(connection: Connection, service_id: str, gate: Gate) -> list[Jo
     return [_to_job(row) for row in connection.execute(query)]
 
 
+def list_managed_by(connection: Connection, workspace_id: str, managed_by: str) -> list[Job]:
+    """Those that a job file made, by their age."""
+    mine = (jobs.c.workspace_id == workspace_id, jobs.c.managed_by == managed_by)
+    return [_to_job(row) for row in connection.execute(_SELECT.where(*mine).order_by(jobs.c.id))]
+
+
 def list_jobs(
     connection: Connection, workspace_id: str, wanted: JobFilter, limit: int, before: str | None
 ) -> list[Job]:
