@@ -72,9 +72,14 @@ class Post:
         self.clock.time += timedelta(seconds=seconds)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+# Where the database makes a difference; the others are about receivers.
+on_both = pytest.mark.parametrize("post", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
 async def post(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Post]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    is_postgres = getattr(request, "param", "sqlite") == "postgres"
+    url = request.getfixturevalue("postgres_url") if is_postgres else None
     home = await open_home(tmp_path, url)
     made = Post(home, StillClock())
     yield made
@@ -88,6 +93,7 @@ async def receiver(anyio_backend: str) -> AsyncIterator[Receiver]:
         yield made
 
 
+@on_both
 async def test_a_delivery_has_the_headers_and_the_body_of_the_specification(post: Post, receiver: Receiver) -> None:
     await post.happen("token.created")  # before there is a webhook: never told
     webhook = await post.add(receiver)
@@ -238,6 +244,7 @@ async def test_a_webhook_hears_what_it_wants_and_nothing_else(post: Post, receiv
         assert [each.value["type"] for each in failures.got] == ["webhook.disabled"]
 
 
+@on_both
 async def test_a_server_that_dies_between_sending_and_writing_it_down_sends_that_one_again(
     post: Post, receiver: Receiver
 ) -> None:
@@ -263,6 +270,7 @@ async def test_a_server_that_dies_between_sending_and_writing_it_down_sends_that
     assert second is post.deliverer
 
 
+@on_both
 async def test_two_servers_share_the_work_and_send_nothing_twice(post: Post, receiver: Receiver) -> None:
     await post.add(receiver)
     other = Deliverer(post.context, LIMIT)
@@ -273,6 +281,7 @@ async def test_two_servers_share_the_work_and_send_nothing_twice(post: Post, rec
     assert len(receiver.got) == len({each.headers["webhook-id"] for each in receiver.got}) == 12
 
 
+@on_both
 async def test_410_disables_at_once_and_what_is_pending_is_canceled(post: Post, receiver: Receiver) -> None:
     receiver.answers = [answer_of(500), answer_of(410)]
     webhook = await post.add(receiver)
@@ -379,6 +388,7 @@ async def test_a_delivery_is_sent_once_more_when_somebody_asks(post: Post, recei
     assert [each.delivery.status for each in await post.log(webhook)] == ["delivered"] * 2
 
 
+@on_both
 async def test_the_janitor_keeps_events_that_a_webhook_has_not_looked_at(post: Post, receiver: Receiver) -> None:
     webhook = await post.add(receiver)
     await post.happen("token.created")

@@ -6,6 +6,8 @@ import re
 from datetime import datetime
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
+_36_TWICE = len(_PAIRS)
 _TIME_CHARS = 9  # milliseconds since 1970 in base 36: enough until the year 5188
 _CHANCE_CHARS = 11
 CHANCE_BYTES = 8
@@ -42,8 +44,9 @@ def has_prefix(text: str, *kinds: str) -> bool:
 
 
 def _base36(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        digits.append(_DIGITS[digit])
-    return "".join(reversed(digits))
+    """Two digits at a time: an id is made for whatever happens."""
+    pairs = []
+    for _ in range((width + 1) // 2):
+        number, pair = divmod(number, _36_TWICE)
+        pairs.append(_PAIRS[pair])
+    return "".join(reversed(pairs))[-width:]

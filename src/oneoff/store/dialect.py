@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection as Connection  # how the operations type their work, without knowing the library
-from sqlalchemy import Table, text
+from sqlalchemy import Table, insert, text
 from sqlalchemy.dialects import sqlite
 
 
@@ -23,6 +23,17 @@ def insert_if_absent(connection: Connection, table: Table, values: Mapping[str, 
     # What comes back tells: the row count of an INSERT is not kept for every driver.
     statement = insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
     return connection.execute(statement, values).first() is not None
+
+
+def insert_fast(connection: Connection, table: Table, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Rows of plain values, in the order of `names`. On SQLite the driver itself is called, which takes a fifth of the
+    time: for what every run passes."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
+        return
+    driver: Any = connection.connection.driver_connection
+    marks = ", ".join("?" * len(names))
+    driver.executemany(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})", rows)  # noqa: S608 - ours
 
 
 def lock_order(connection: Connection) -> None:

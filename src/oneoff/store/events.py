@@ -13,17 +13,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, union_all
+from sqlalchemy import Connection, Row, delete, func, select, union_all
 
 from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
 from oneoff.errors import NotFound
 from oneoff.store.counting import when_durable
-from oneoff.store.dialect import lock_order
+from oneoff.store.dialect import insert_fast, lock_order
 from oneoff.store.tables import events
 
-_INSERT = insert(events)
+_COLUMNS = ("id", "workspace_id", "service_id", "kind", "subject_id", "body", "created_at")
 _PENDING = "oneoff_events"
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,9 @@ class EventFilter:
 def save_new(connection: Connection, event: Event) -> None:
     """In the transaction of what it tells of, so that neither is without the other. The transaction itself cannot see
     it."""
-    row = {
-        "id": event.id,
-        "workspace_id": event.workspace_id,
-        "service_id": event.service_id,
-        "kind": event.kind,
-        "subject_id": event.subject_id,
-        "body": json.dumps(event.body, separators=(",", ":")),
-        "created_at": to_us(event.created_at),
-    }
+    body = _encode(event.body)
+    ids = (event.id, event.workspace_id, event.service_id)
+    row = (*ids, event.kind, event.subject_id, body, to_us(event.created_at))
     connection.info.setdefault(_PENDING, []).append(row)
 
 
@@ -76,7 +71,7 @@ def write_pending(connection: Connection) -> bool:
     if not rows:
         return False
     lock_order(connection)
-    connection.execute(_INSERT, rows)
+    insert_fast(connection, events, _COLUMNS, rows)
     when_durable(connection, lambda: _count(rows))
     return True
 
@@ -148,6 +143,6 @@ def _to_event(row: Row[*tuple[Any, ...]]) -> Event:
     )
 
 
-def _count(rows: list[dict[str, Any]]) -> None:
+def _count(rows: list[tuple[Any, ...]]) -> None:
     for row in rows:
-        metrics.EVENTS.add(row["kind"])
+        metrics.EVENTS.add(row[_COLUMNS.index("kind")])
