@@ -68,6 +68,27 @@ async def test_a_later_commit_has_a_higher_number_whatever_began_first(opened: A
     assert [each.body["n"] for each in seen] in ([], [2])
 
 
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_nobody_gets_a_number_between_anothers_number_and_its_commit(opened: Any) -> None:
+    def begin(number: int) -> tuple[Any, Any]:
+        connection = opened.engine.connect()
+        transaction = connection.begin()
+        events.save_new(connection, event_of(number))
+        return connection, transaction
+
+    (slow, slow_transaction), (fast, fast_transaction) = begin(1), begin(2)
+    assert events.write_pending(slow)
+    waiting = asyncio.create_task(asyncio.to_thread(events.write_pending, fast))
+    await asyncio.wait({waiting}, timeout=0.3)
+    assert not waiting.done(), "it would be readable before the other one, with a higher number"
+    slow_transaction.commit()
+    await asyncio.wait_for(waiting, 5)
+    fast_transaction.commit()
+    for connection in (slow, fast):
+        connection.close()
+    assert [each.body["n"] for each in await after(opened, 0)] == [1, 2]
+
+
 async def test_a_reader_beside_many_writers_misses_none(opened: Any) -> None:
     wanted, found = 120, []
 
