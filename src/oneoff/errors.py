@@ -311,6 +311,7 @@ class NotFound(OneoffError):
     code = "not_found"
 
     def __init__(self, what: str, key: str, hint: str = "") -> None:
+        self.key, self.hint = key, hint
         super().__init__(f"there is no {what} {key!r}" + (f": {hint}" if hint else ""))
 
 

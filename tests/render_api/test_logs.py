@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from oneoff.core.clock import to_us
 from oneoff.core.service import ServiceType
 from oneoff.logs.folder import log_folder
 from oneoff.logs.writer import LogWriter
-from oneoff.operations import timed_lines
+from oneoff.operations import line_following, timed_lines
+from oneoff.operations.line_following import Follower
 from oneoff.operations.services import NewService, create_service
 from oneoff.operations.variables import VariableChange, replace_variables
 from tests.operations.home import IMAGE, Home
@@ -233,3 +235,36 @@ async def test_what_is_wrong_is_told(client: httpx2.AsyncClient, home: Home) -> 
         assert (response.status_code, wrong(response.json(), ERROR)) == (status, []), response.text
         assert told in response.json()["message"]
     assert (await client.get(f"{FACE}/logs/values", params=good | {"label": "path"})).status_code == 400
+
+
+async def test_followed_runs_give_each_line_once_in_order_and_what_fails_ends_the_following(
+    client: httpx2.AsyncClient, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_following, "_LOOK_SECONDS", 0.01)
+    service_id = await add_service(home)
+    early = await start_job(client, home, service_id)
+    log = Log(home, early)
+    log.write(b"before\n")
+    follower = Follower(home.context, [], [service_id], to_us(home.context.clock.now()))
+    seen: list[str] = []
+    async with aclosing(follower.follow()) as coming:
+        log.write(b"after\nno newline", later_us=10_000_000)
+        log.close()
+        await finish(home, early)
+        late = await start_job(client, home, service_id)
+        Log(home, late).write(b"late\n", later_us=10_000_000)
+        await finish(home, late)
+        async for lines in coming:
+            seen += [line.data.decode() for line in lines]
+            if len(seen) >= 3:
+                break
+    assert sorted(seen) == ["after", "late", "no newline"]
+    assert seen.index("after") < seen.index("no newline")
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("the store is gone")
+
+    monkeypatch.setattr("oneoff.operations.line_pages.list_runs_within", broken)
+    with pytest.raises(RuntimeError, match="the store is gone"):
+        async with aclosing(Follower(home.context, [], [service_id], 0).follow()) as coming:
+            await anext(coming)

@@ -4,9 +4,10 @@ API."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from typing import Any
 
 from oneoff.core.clock import from_us
 from oneoff.core.run import Run
@@ -33,21 +34,23 @@ class Follower:
         self._first_us = first_us
         self._lines: asyncio.Queue[list[Line]] = asyncio.Queue(_MOST_WAITING)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def follow(self) -> AsyncGenerator[list[Line], None]:
         stopping = asyncio.create_task(self._context.signals.stopping.wait())
-        looking = asyncio.create_task(self._look())
+        looking = self._start(self._look())
         try:
             while True:
                 coming = asyncio.create_task(self._lines.get())
-                done, _ = await asyncio.wait((coming, stopping, looking), return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait((coming, stopping, self._failed), return_when=asyncio.FIRST_COMPLETED)
                 if coming not in done:
                     coming.cancel()
-                    if looking in done:
-                        looking.result()
+                    if self._failed in done:
+                        self._failed.result()
                     return
                 yield coming.result()
         finally:
+            self._failed.cancel()
             await _end([stopping, looking, *self._tasks.values()])
 
     async def _look(self) -> None:
@@ -57,15 +60,38 @@ class Follower:
         since = from_us(self._first_us)
         while True:
             now = self._context.clock.now()
-            for service_id in self._service_ids:
-                for run in await line_pages.list_runs_within(self._context, service_id, since, now + _AHEAD):
-                    self._begin(run)
+            found = [
+                run
+                for service_id in self._service_ids
+                for run in await line_pages.list_runs_within(self._context, service_id, since, now + _AHEAD)
+            ]
+            self._forget_ended({run.id for run in found})
+            for run in found:
+                self._begin(run)
             since = max(since, now)
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _begin(self, run: Run) -> None:
         if run.id not in self._tasks:
-            self._tasks[run.id] = asyncio.create_task(self._follow_run(run))
+            self._tasks[run.id] = self._start(self._follow_run(run))
+
+    def _forget_ended(self, still_listed: set[str]) -> None:
+        keep = still_listed | set(self._run_ids)
+        for run_id in [each for each, task in self._tasks.items() if task.done() and each not in keep]:
+            del self._tasks[run_id]
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """What fails ends all of it: a line that is missing silently would be worse."""
+
+        async def watched() -> None:
+            try:
+                await work
+            except Exception as problem:
+                if self._failed.done():
+                    raise
+                self._failed.set_exception(problem)
+
+        return asyncio.create_task(watched())
 
     async def _follow_run(self, run: Run) -> None:
         marks = get_marks(self._context.instance, run.id)

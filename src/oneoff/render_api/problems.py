@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from oneoff import errors
-from oneoff.errors import OneoffError
+from oneoff.errors import NotFound, OneoffError
 from oneoff.render_api.answers import MEDIA_TYPE, to_json
 
 _RETRY_AFTER_SECONDS = 2
@@ -70,7 +70,13 @@ def answer_error(problem: OneoffError) -> Response:
         headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return answer_message(status, str(problem), headers)
+    return answer_message(status, _message_of(problem), headers)
+
+
+def _message_of(problem: OneoffError) -> str:
+    if not isinstance(problem, NotFound):
+        return str(problem)
+    return f"not found: {problem.key}" + (f" ({problem.hint})" if problem.hint else "")
 
 
 def answer_plain(status: int, headers: Mapping[str, str] | None = None) -> Response:
