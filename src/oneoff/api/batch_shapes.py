@@ -4,11 +4,11 @@ answers."""
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from oneoff.api.bodies import Arguments, Body, CreateRun, RunJob, Text, VariableValue, to_change
+from oneoff.api.bodies import Arguments, Body, CreateRun, RunJob, VariableValue, to_change
 from oneoff.api.shapes import EntrypointShape, Shape, Time
 from oneoff.core.batch import DEFAULT_PARALLEL, BatchStatus
 from oneoff.core.run import Reason
@@ -18,14 +18,33 @@ from oneoff.operations.batches import NewBatch, NewItem
 _MOST_ITEMS = 100_000
 
 
+def _add_short_forms(schema: dict[str, Any]) -> None:
+    short = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+    schema["items"] = {"anyOf": [*short, schema["items"]]}
+
+
 class ItemBody(Body):
+    """A text stands for one argument, a list for all of them."""
+
     arguments: Arguments = Field([], description="Behind the arguments that all items share.")
     variables: dict[str, VariableValue] = Field({}, description="On top of those that all items share.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, given: Any) -> Any:
+        """Not as a union of forms: what is wrong would be told for each of them."""
+        if isinstance(given, str):
+            return {"arguments": [given]}
+        return {"arguments": given} if isinstance(given, list) else given
+
+    def to_new(self) -> NewItem:
+        return NewItem(tuple(self.arguments), {name: to_change(value) for name, value in self.variables.items()})
+
 
 class ItemsBody(Body):
-    items: Annotated[list[Text | Arguments | ItemBody], Field(max_length=_MOST_ITEMS)] = Field(
-        description="One run each, 1 to 10,000: a text (one argument), a list of arguments, or both of an item's parts."
+    items: Annotated[list[ItemBody], Field(max_length=_MOST_ITEMS)] = Field(
+        description="One run each, 1 to 10,000: a text (one argument), a list of them, or arguments and variables.",
+        json_schema_extra=_add_short_forms,
     )
     max_parallel: int = Field(
         DEFAULT_PARALLEL, description="At most so many items are queued or at work at once; 1 to 1,000."
@@ -35,7 +54,7 @@ class ItemsBody(Body):
     )
 
     def to_new(self) -> NewBatch:
-        return NewBatch([_to_item(each) for each in self.items], self.max_parallel, self.stop_on_failure)
+        return NewBatch([each.to_new() for each in self.items], self.max_parallel, self.stop_on_failure)
 
 
 class CreateServiceBatch(ItemsBody, CreateRun):
@@ -117,9 +136,3 @@ class ItemShape(Shape):
     message: str | None
     started_at: Time | None
     finished_at: Time | None
-
-
-def _to_item(given: str | list[str] | ItemBody) -> NewItem:
-    if isinstance(given, ItemBody):
-        return NewItem(tuple(given.arguments), {name: to_change(value) for name, value in given.variables.items()})
-    return NewItem((given,) if isinstance(given, str) else tuple(given))

@@ -123,7 +123,7 @@ def _field(location: Sequence[str | int]) -> str:
 
 
 def _is_form(part: str) -> bool:
-    return part in {"str", "constrained-str", "VariableBody", "ItemBody"} or "[" in part
+    return part in {"str", "constrained-str", "VariableBody"} or "[" in part
 
 
 def _words(each: Mapping[str, Any]) -> str:
