@@ -32,6 +32,7 @@ from oneoff.engine.deployer import Deployer
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
 from oneoff.engine.heart import Heart
+from oneoff.engine.historian import Historian
 from oneoff.engine.janitor import Janitor
 from oneoff.engine.loop import SystemClock, keep_ticking
 from oneoff.engine.rescuer import Rescuer
@@ -103,7 +104,7 @@ class _Server:
             stack.push_async_callback(deployer.close)
             deliverer = Deliverer(context)
             stack.push_async_callback(deliverer.close)
-            caretakers = (Heart(context, dispatcher), Janitor(context, dispatcher))
+            caretakers = (Heart(context, dispatcher), Janitor(context, dispatcher), Historian(context))
             for agent in (dispatcher, scheduler, batcher, deployer, rescuer, deliverer, *caretakers):
                 task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
                 stack.push_async_callback(_end, task)

@@ -63,6 +63,36 @@ def test_nodes_are_listed(oneoff: Cli) -> None:
     assert "items" in json.loads(oneoff.run("nodes", "--json").stdout)
 
 
+def test_a_job_keeps_less_of_its_history_and_not_more_than_the_plan(oneoff: Cli) -> None:
+    job = f"{PATH}:long"
+    assert oneoff.run("job", "update", job, "--keep-runs", "5").returncode == 0
+    changed = json.loads(oneoff.run("job", "update", job, "--keep-days", "7", "--json").stdout)
+    assert changed["retention"] == {"runs": 5, "days": 7}
+    assert b"runs: 5, days: 7" in oneoff.run("job", "show", job).stdout
+    refused = oneoff.run("job", "update", job, "--keep-runs", "1001")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert b"the Team plan keeps at most 1000 runs: ask for less" in refused.stderr
+
+
+def test_usage_is_a_table_with_its_total_or_csv_or_json(oneoff: Cli) -> None:
+    for _ in range(2):
+        assert oneoff.run("run", PATH, "--", "true").returncode == 0
+    told = oneoff.run("usage", "--by", "service", "--by", "job").stdout.decode()
+    table = [line.split() for line in told.splitlines()]
+    assert table == [
+        ["SERVICE", "JOB", "RUNS", "TIME", "USD"],
+        ["shop/production/web", "(ad", "hoc)", "2", "2s", "0.000005"],
+        ["total", "2", "2s", "0.000005"],
+    ]
+    as_csv = oneoff.run("usage", "--by", "instance_type", "--csv").stdout.decode()
+    assert as_csv.splitlines() == ["instance_type,runs,seconds,cost_usd", "plan-srv-006,2,2,0.000005"]
+    assert json.loads(oneoff.run("usage", "--json").stdout)["total"]["runs"] == 2
+    empty = oneoff.run("usage", "--from", "2020-01-01", "--to", "2020-01-31")
+    assert (empty.stdout, empty.stderr) == (b"", b"no run ended from 2020-01-01 to 2020-01-31\n")
+    assert oneoff.run("usage", "--csv", "--json").returncode == 2
+    assert b"is later than" in oneoff.run("usage", "--from", "2020-01-31", "--to", "2020-01-01").stderr
+
+
 def test_doctor_tells_the_plan_and_the_types_in_use(oneoff: Cli) -> None:
     report = json.loads(oneoff.run("doctor", "--json", "--data", str(oneoff.home / "data")).stdout)
     levels = {each["check"]: each["level"] for each in report["findings"]}

@@ -7,7 +7,17 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneoff.core.retention import FAILED_KEPT_LONGER, KeptRun, Retention, runs_to_drop, within
+from oneoff.core.retention import (
+    FAILED_KEPT_LONGER,
+    KEPT_ANYWAY,
+    KeptRun,
+    Retention,
+    Wish,
+    from_text,
+    runs_to_drop,
+    to_text,
+    within,
+)
 from oneoff.core.run import FINAL, RunStatus
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -37,7 +47,14 @@ def test_a_going_or_needed_run_is_never_dropped(runs: list[KeptRun], retention: 
 @given(RUNS, RETENTIONS)
 def test_what_is_kept_is_bounded_by_count_and_age(runs: list[KeptRun], retention: Retention) -> None:
     dropped = set(runs_to_drop(runs, retention, NOW))
-    kept = [run for run in runs if run.run_id not in dropped and run.status in FINAL and not run.is_needed]
+    kept = [
+        run
+        for run in runs
+        if run.run_id not in dropped
+        and run.finished_at is not None
+        and not run.is_needed
+        and run.finished_at < NOW - KEPT_ANYWAY
+    ]
     for is_failed in (True, False):
         kind = [run for run in kept if (run.status is RunStatus.FAILED) == is_failed]
         longest = retention.days * (FAILED_KEPT_LONGER if is_failed else 1)
@@ -77,4 +94,11 @@ def test_a_failure_outlives_the_successes_around_it() -> None:
 def test_a_job_may_keep_less_than_its_plan_not_more() -> None:
     plan = Retention(100, 90)
     assert within(None, plan) == plan
-    assert within(Retention(10, 400), plan) == Retention(10, 90)
+    assert within(Wish(10, 400), plan) == Retention(10, 90)
+    assert within(Wish(None, 3), plan) == Retention(100, 3)
+    assert from_text(to_text(Wish(10, None))) == Wish(10)
+
+
+def test_a_run_that_has_only_just_ended_is_kept_whatever_the_count() -> None:
+    runs = [KeptRun(f"run-{n}", RunStatus.SUCCEEDED, NOW - n * KEPT_ANYWAY / 3) for n in range(6)]
+    assert runs_to_drop(runs, Retention(1, 1), NOW) == ["run-5", "run-4"]

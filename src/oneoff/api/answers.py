@@ -133,6 +133,7 @@ def to_job(job: Job, variables: Mapping[str, Variable], *, reveal: bool = False)
         "instance_type": job.instance_type,
         "timeout_seconds": job.timeout_seconds,
         "retries": _to_retries(job.retries),
+        "retention": None if job.retention is None else json.loads(job.retention),
         "concurrency_group": job.concurrency_group,
         "gate": job.gate,
         "must_end_by": job.must_end_by,

@@ -23,6 +23,7 @@ from oneoff.api import (
     runs,
     services,
     tokens,
+    usage,
     variables,
     webhooks,
 )
@@ -51,6 +52,7 @@ _RESOURCES = (
     events,
     webhooks,
     plans,
+    usage,
 )
 
 

@@ -135,6 +135,13 @@ class CreateRun(Body):
     warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
 
 
+class RetentionBody(Body):
+    """Null is what the plan keeps, which is also the most."""
+
+    runs: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description="So many, and as many failed ones.")
+    days: Annotated[int, Field(ge=1, le=10**6)] | None = Field(None, description="Failed ones twice as long.")
+
+
 class JobSettings(Body):
     """Null stands for the default."""
 
@@ -146,6 +153,7 @@ class JobSettings(Body):
         None, description="Time limit of each run; by default the plan's maximum."
     )
     retries: RetriesBody | None = Field(None, description="Off by default.")
+    retention: RetentionBody | None = Field(None, description="How much of its history is kept.")
     concurrency_group: Name | None = Field(None, description=_GROUP)
     gate: Gate | None = Field(None, description=_GATE)
     must_end_by: Name | None = Field(None, description=_END_BY)

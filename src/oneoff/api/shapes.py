@@ -143,6 +143,13 @@ class VariableShape(Shape):
     secret: bool
 
 
+class RetentionShape(Shape):
+    """Null is what the plan keeps."""
+
+    runs: int | None
+    days: int | None
+
+
 class JobShape(Shape):
     """Null where the job has what its service, or the plan, has."""
 
@@ -157,6 +164,7 @@ class JobShape(Shape):
     instance_type: str | None
     timeout_seconds: int | None
     retries: RetriesShape | None
+    retention: RetentionShape | None
     concurrency_group: str | None
     gate: Gate | None
     must_end_by: str | None

@@ -81,7 +81,8 @@ class Client:
         with self._translated_errors():
             response = self._http.request(method, _API + path, headers=extra, **options)
             _raise_for_error(response)
-        value = response.json() if response.content else None
+        is_table = response.headers.get("content-type", "").startswith("text/csv")
+        value = response.json() if response.content and not is_table else None
         return Answer(response.text, value, response.headers, response.status_code)
 
     def create(self, path: str, body: Any, **query: Any) -> Answer:

@@ -48,6 +48,8 @@ def _shared_options(command: Any) -> Any:
             help="Run it with each deploy, in the new image, which goes live only when those before it succeeded.",
         ),
         group_option,
+        click.option("--keep-days", type=click.IntRange(1), metavar="N", help="Days its ended runs are kept."),
+        click.option("--keep-runs", type=click.IntRange(1), metavar="N", help="Ended runs that are kept."),
         retry_options,
         entrypoint_option,
         click.option("--shell", metavar="TEXT", help="Run TEXT under /bin/sh -c instead of a COMMAND."),
@@ -92,6 +94,8 @@ def create(session: Session, /, name: str, as_json: bool, **options: Any) -> Non
 def update(session: Session, /, name: str, as_json: bool, unset: tuple[str, ...], **options: Any) -> None:
     """Change what is given and nothing else. Runs that were accepted keep what they were made with."""
     changes = _settings(session, **options)
+    if "retention" in changes and len(changes["retention"]) == 1:
+        changes["retention"] = (find_job(session, name)["retention"] or {}) | changes["retention"]
     if unset:
         changes["variables"] = changes.get("variables", {}) | dict.fromkeys(unset)
     if not changes:
@@ -208,12 +212,18 @@ def _settings(
         "instance_type": more["instance_type"],
         "entrypoint": more["entrypoint"],
         "retries": read_retries(more),
+        "retention": _retention(more["keep_runs"], more["keep_days"]),
         "must_end_by": more["end_by"],
         "warn_seconds": more["warn"],
         "concurrency_group": set_group(session, more["group"]),
     }
     given = {name: value for name, value in settings.items() if value is not None}
     return given if more["gate"] is None else given | {"gate": _GATES[more["gate"]]}
+
+
+def _retention(runs: int | None, days: int | None) -> dict[str, int] | None:
+    given = {"runs": runs, "days": days}
+    return {name: value for name, value in given.items() if value is not None} or None
 
 
 def _path_of(found: Mapping[str, Any]) -> str:
@@ -232,8 +242,9 @@ def _print_job(answer: Answer, as_json: bool) -> None:
     fields["command"] = command_text(fields)
     del fields["shell"]
     fields["variables"] = " ".join(sorted(fields["variables"]))
-    if fields["retries"] is not None:
-        fields["retries"] = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in fields["retries"].items())
+    for each in ("retries", "retention"):
+        if fields[each] is not None:
+            fields[each] = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in fields[each].items())
     if isinstance(fields["entrypoint"], list):
         fields["entrypoint"] = " ".join(fields["entrypoint"])
     print_fields(fields)

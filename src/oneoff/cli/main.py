@@ -43,6 +43,7 @@ _COMMANDS = {
     "instance-types": ("places:instance_types", "CPU, memory and price a run can have."),
     "nodes": ("places:nodes", "Machines that run containers, and their slots."),
     "plan": ("plan:plan", "What the workspace may do."),
+    "usage": ("usage:usage", "What runs have used, and what they cost."),
     "token": ("tokens:token", "API tokens."),
     "login": ("login:login", "Remember a server and a token for it."),
     "serve": ("serve:serve", "Run the server."),

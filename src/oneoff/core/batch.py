@@ -101,6 +101,7 @@ class Template:
     shell: str | None
     entrypoint: Entrypoint
     instance_type: str
+    terms: str | None
     timeout_seconds: int
     grace_seconds: int
     retries: str | None

@@ -16,7 +16,8 @@ _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """None = as the service, or the plan, has it. `retries` is JSON of `core.retry.RetryPolicy`; `must_end_by` a time
+    """None = as the service, or the plan, has it. `retries` is JSON of `core.retry.RetryPolicy`,
+    `retention` of `core.retention.Wish`; `must_end_by` a time
     of day and its zone."""
 
     id: str
@@ -29,6 +30,7 @@ class Job:
     instance_type: str | None
     timeout_seconds: int | None
     retries: str | None
+    retention: str | None
     concurrency_group: str | None
     gate: str | None  # of core.gates.Gate: when it runs in the life of a deploy
     must_end_by: str | None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
 
-from oneoff.core.instance_types import CATALOGUE, InstanceType
 from oneoff.core.run import Reason, Run
+from oneoff.core.terms import read_terms
 
 _MICRO = 1_000_000
 _NOTHING = Fraction(0)
@@ -26,13 +25,12 @@ def billed_seconds(started_at: datetime, until: datetime) -> int:
     return max(1, -(-(span.days * 86_400 * _MICRO + span.seconds * _MICRO + span.microseconds) // _MICRO))
 
 
-def run_cost(run: Run, catalogue: Sequence[InstanceType] = CATALOGUE) -> Fraction:
+def run_cost(run: Run) -> Fraction:
     """US dollars, exact. Nothing for a run that never started or still goes."""
     until = billed_until(run)
     if run.started_at is None or until is None:
         return _NOTHING
-    rate = next((each.usd_per_second for each in catalogue if each.id == run.instance_type), _NOTHING)
-    return billed_seconds(run.started_at, until) * rate
+    return billed_seconds(run.started_at, until) * read_terms(run.terms, run.instance_type).usd_per_second
 
 
 def format_usd(amount: Fraction) -> str:

@@ -22,6 +22,8 @@ from oneoff.errors import (
     UnknownPlan,
 )
 
+_KEPT_WITHOUT_JOBS = Retention(1000, 365)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -40,7 +42,8 @@ class Plan:
 
     @property
     def retention(self) -> Retention:
-        return Retention(self.kept_runs, self.kept_days)
+        """A plan without jobs makes no runs: those of before are not dropped for it."""
+        return Retention(self.kept_runs, self.kept_days) if self.has_jobs else _KEPT_WITHOUT_JOBS
 
 
 Plans = Mapping[str, Plan]  # by the id that a workspace has

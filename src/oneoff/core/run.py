@@ -102,6 +102,7 @@ class Run:
     image_ref: str
     digest: str
     instance_type: str
+    terms: str | None  # its size and price when the run was made: core.terms
     timeout_seconds: int
     grace_seconds: int
     scheduled_for: datetime | None

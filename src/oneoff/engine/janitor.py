@@ -81,13 +81,13 @@ class Janitor:
         now, after = self._context.clock.now(), self._ticks_of
 
         def work(connection: Connection) -> str:
-            plan = self._context.plan(crons.find_plan(connection, self._context.workspace_id))
+            kept = self._context.plan(crons.find_plan(connection, self._context.workspace_id)).retention
             cron_id = after
             for _ in range(_LEDGERS_AT_ONCE):
                 if (found := ticks.find_cron_after(connection, cron_id)) is None:
                     return ""
                 cron_id = found
-                ticks.forget_old(connection, cron_id, plan.kept_runs, now - timedelta(days=plan.kept_days))
+                ticks.forget_old(connection, cron_id, kept.most_runs, now - timedelta(days=kept.days))
             return cron_id
 
         self._ticks_of = await self._context.database.run(work)
@@ -109,8 +109,8 @@ class Janitor:
         now = self._context.clock.now()
 
         def work(connection: Connection) -> int:
-            plan = self._context.plan(crons.find_plan(connection, self._context.workspace_id))
-            before = now - timedelta(days=plan.kept_days)
+            kept = self._context.plan(crons.find_plan(connection, self._context.workspace_id)).retention
+            before = now - timedelta(days=kept.days)
             return batches.forget_ended_before(connection, before, _BATCHES_AT_ONCE)
 
         await self._context.database.run(work)

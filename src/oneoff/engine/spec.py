@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from oneoff.core.command import Command, complete_argv
 from oneoff.core.image import parse_image_ref
 from oneoff.core.run import Run, container_name
+from oneoff.core.terms import read_terms
 from oneoff.core.variables import builtin_variables
 from oneoff.drivers.driver import ContainerSpec, PreparedImage, RegistryCredentials, Resources
 from oneoff.engine.context import Context
@@ -43,7 +44,7 @@ def deadline_of(run: Run, started_at: datetime) -> datetime:
 
 
 def make_spec(context: Context, run: Run, facts: StartFacts, image: PreparedImage) -> ContainerSpec:
-    instance_type = next(each for each in context.catalogue if each.id == run.instance_type)
+    size = read_terms(run.terms, run.instance_type)
     opened = json.loads(context.sealer.open(facts.variables_sealed, variables_place(run.id)))
     now = context.clock.now()
     return ContainerSpec(
@@ -52,7 +53,7 @@ def make_spec(context: Context, run: Run, facts: StartFacts, image: PreparedImag
         image=image,
         argv=complete_argv(Command(run.command, run.shell), run.entrypoint, image.config),
         variables={**opened["variables"], **opened.get("builtins", {}), **builtin_variables(run)},
-        resources=Resources(instance_type.memory_bytes, instance_type.cpus),
+        resources=Resources(size.memory_bytes, size.cpus),
         networks=facts.networks,
         network_scope=run.service_id,
         hostname=run.id,

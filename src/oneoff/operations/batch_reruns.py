@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from oneoff.core.batch import Batch, BatchStatus, Progress, rerun_statuses, to_item_run
+from oneoff.core.terms import at_price_of
 from oneoff.errors import BatchGoing, NothingToRerun
 from oneoff.operations.batch_runs import open_item, open_shared, seal_item, seal_shared
 from oneoff.operations.batches import BatchView, accept_batch
@@ -47,7 +48,9 @@ async def rerun_failed(context: Context, batch_id: str, rerun: Rerun, request: I
         old, items, box = prepare(connection) if prepared is None else prepared
         launch = get_materials(context, connection, old.service_id).launch
         batch = replace(_make(context, old, new_id, rerun, launch), progress=Progress(len(items)))
-        check_limits(context, launch, to_item_run(batch, id=new_id, batch_index=0, **_first(batch)))
+        size = check_limits(context, launch, to_item_run(batch, id=new_id, batch_index=0, **_first(batch)))
+        priced = replace(batch.template, terms=at_price_of(batch.template.terms, size))
+        batch = replace(batch, template=priced)
         batches.save_new(connection, batch, box, items)
         return batch
 

@@ -18,7 +18,7 @@ from oneoff.core.variables import Variable, check_variables
 from oneoff.errors import AlreadyExists, InvalidBody, JobHasCrons
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
-from oneoff.operations.limits import check_may_run, check_time, choose_size
+from oneoff.operations.limits import check_may_run, check_retention, check_time, choose_size
 from oneoff.operations.runs import Origin, RunRequest, accept, insert_run
 from oneoff.operations.time_control import check_must_end_by, check_warning, next_end
 from oneoff.operations.variables import VariableChange, Variables, apply_change
@@ -241,6 +241,7 @@ SETTINGS: Mapping[str, Callable[[Context, Launch, Any], Any]] = {
     "instance_type": _check_instance_type,
     "timeout_seconds": _check_timeout,
     "retries": lambda _context, _launch, asked: None if asked is None else to_text(make_retries(asked)),
+    "retention": lambda context, launch, asked: check_retention(context, context.plan(launch.plan), asked),
     "concurrency_group": lambda _context, _launch, asked: None if asked is None else make_group(asked).name,
     "gate": lambda _context, _launch, asked: None if asked is None else make_gate(asked).value,
     "must_end_by": lambda _context, _launch, asked: check_must_end_by(asked),

@@ -3,10 +3,13 @@ runs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from oneoff.core.instance_types import InstanceType, check_fits, choose_instance_type, default_for
 from oneoff.core.plan import Plan, check_has_jobs, check_longest_run
+from oneoff.core.retention import Wish, to_text
 from oneoff.core.service import ServiceType
-from oneoff.errors import PlanNotOffered
+from oneoff.errors import InvalidBody, PlanNotOffered
 from oneoff.operations.context import Context
 from oneoff.store import crons
 from oneoff.store.dialect import Connection
@@ -28,6 +31,19 @@ def check_time(context: Context, plan: Plan, asked: int | None) -> int:
     if asked is None:
         return plan.longest_run_seconds
     return check_longest_run(plan, asked, context.plans)
+
+
+def check_retention(context: Context, plan: Plan, asked: Mapping[str, int | None] | None) -> str | None:
+    """What a job asks to be kept of its runs ({runs, days}), as text. Raises InvalidBody beyond the plan."""
+    if asked is None:
+        return None
+    for name, most in (("runs", "kept_runs"), ("days", "kept_days")):
+        value, allowed = asked.get(name), getattr(plan, most)
+        if value is not None and value > allowed:
+            names = [each.name for each in context.plans.values() if each.has_jobs and getattr(each, most) >= value]
+            other = f", or change to {' or '.join(names)} with `oneoff plan set`" if names else ""
+            raise InvalidBody(f"the {plan.name} plan keeps at most {allowed} {name}: ask for less{other}", "retention")
+    return to_text(Wish(asked.get("runs"), asked.get("days")))
 
 
 def choose_size(context: Context, asked: str | None, kind: ServiceType) -> InstanceType:

@@ -14,7 +14,7 @@ from oneoff.engine.ledger import timing_of
 from oneoff.errors import CronTooFrequent, PlanHasNoJobs
 from oneoff.operations.context import Context
 from oneoff.operations.tokens import Token, check_admin
-from oneoff.store import concurrency, crons, installation, offered, tokens
+from oneoff.store import concurrency, crons, history, installation, offered, tokens
 from oneoff.store.crons import Cron, CronFilter
 from oneoff.store.dialect import Connection
 from oneoff.store.offered import LongJob
@@ -73,14 +73,15 @@ async def find_effects(context: Context, plan: Plan) -> list[Effect]:
     """What there is now and `plan` does not allow."""
     now, workspace_id = context.clock.now(), context.workspace_id
 
-    def work(connection: Connection) -> tuple[list[Cron], list[LongJob], int]:
+    def work(connection: Connection) -> tuple[list[Cron], list[LongJob], int, int]:
         return (
             crons.list_crons(connection, workspace_id, CronFilter(), _ALL, None),
             offered.find_jobs_longer_than(connection, workspace_id, plan.longest_run_seconds),
             tokens.count_tokens(connection, workspace_id),
+            history.count_beyond(connection, plan.retention, now),
         )
 
-    found, jobs, count = await context.database.read(work)
+    found, jobs, count, beyond = await context.database.read(work)
     effects = []
     if not plan.has_jobs:
         effects.append(
@@ -92,6 +93,12 @@ async def find_effects(context: Context, plan: Plan) -> list[Effect]:
     if count > plan.tokens:
         words = f"{count} tokens are in use, and the plan has {plan.tokens}: they go on working, new ones are refused"
         effects.append(Effect("tokens", words))
+    if beyond:
+        kept = f"{plan.retention.most_runs} of each job, for {plan.retention.days} days"
+        words = (
+            f"{beyond} ended runs are beyond what is kept ({kept}): they and their logs go, oldest first, from then on"
+        )
+        effects.append(Effect("history", words))
     return effects
 
 

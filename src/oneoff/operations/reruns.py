@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oneoff.core.command import Command
+from oneoff.core.instance_types import InstanceType
 from oneoff.core.run import Run
+from oneoff.core.terms import at_price_of
 from oneoff.engine.again import insert_again
 from oneoff.engine.spec import variables_place
 from oneoff.operations.context import Context
@@ -47,7 +49,7 @@ async def run_again(
 
     def insert(connection: Connection) -> Run:
         run = runs.get_run(connection, run_id)
-        check_limits(context, get_materials(context, connection, run.service_id).launch, run)
+        size = check_limits(context, get_materials(context, connection, run.service_id).launch, run)
         return insert_again(
             context,
             connection,
@@ -57,6 +59,7 @@ async def run_again(
             rerun_of=run.id,
             **dict.fromkeys(("retry_of", "cron_id", "batch_id", "batch_index", "not_before", "must_end_at")),
             attempt=1,
+            terms=at_price_of(run.terms, size),
         )
 
     made = await accept(context, insert, request)
@@ -81,10 +84,11 @@ def tell_difference(context: Context, connection: Connection, run: Run) -> Diffe
     )
 
 
-def check_limits(context: Context, launch: Launch, run: Run) -> None:
-    """Of a run that is made like an earlier one. Raises PlanHasNoJobs, TimeLimitTooLong, InstanceTypeTooLarge."""
+def check_limits(context: Context, launch: Launch, run: Run) -> InstanceType:
+    """Of a run that is made like an earlier one; returns what its instance type is now. Raises PlanHasNoJobs,
+    TimeLimitTooLong, UnknownInstanceType, InstanceTypeTooLarge."""
     check_time(context, check_may_run(context, launch.plan), run.timeout_seconds)
-    choose_size(context, run.instance_type, launch.type)
+    return choose_size(context, run.instance_type, launch.type)
 
 
 def _pair(then: str, now: str | None) -> Pair | None:

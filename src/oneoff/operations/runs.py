@@ -15,6 +15,7 @@ from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.queue import in_order
 from oneoff.core.run import NOTHING_YET, Reason, Run, RunStatus, Trigger
 from oneoff.core.service import parse_path
+from oneoff.core.terms import to_terms
 from oneoff.core.variables import check_variables
 from oneoff.engine.admission import fetch_queue
 from oneoff.engine.retrying import end_if_queued
@@ -251,6 +252,7 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, or
         shell=request.command.shell,
         entrypoint=launch.entrypoint if request.entrypoint is None else request.entrypoint,
         instance_type=chosen.id,
+        terms=to_terms(chosen),
         timeout_seconds=check_time(context, plan, request.timeout_seconds),
         grace_seconds=context.settings.grace_seconds,
         retries=request.retries,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection as Connection  # how the operations type their work, without knowing the library
@@ -13,15 +13,8 @@ from sqlalchemy.dialects import sqlite
 def insert_if_absent(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """False when a row with the same key, or another unique column of it, exists already. Never raises for that: on
     PostgreSQL a failed insert would undo the whole transaction."""
-    if connection.dialect.name == "sqlite":
-        insert: Any = sqlite.insert
-    else:
-        # A tenth of what the server loads at its start, and nothing to those on SQLite.
-        from sqlalchemy.dialects import postgresql
-
-        insert = postgresql.insert
     # What comes back tells: the row count of an INSERT is not kept for every driver.
-    statement = insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
+    statement = _insert(connection)(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
     return connection.execute(statement, values).first() is not None
 
 
@@ -36,6 +29,15 @@ def insert_fast(connection: Connection, table: Table, names: tuple[str, ...], ro
     driver.executemany(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})", rows)  # noqa: S608 - ours
 
 
+def insert_or_add(
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], counts: Collection[str]
+) -> None:
+    """Where a row with the same key exists, the columns in `counts` are added to it, and the others stay."""
+    statement = _insert(connection)(table)
+    sums = {name: table.c[name] + statement.excluded[name] for name in counts}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=sums), rows)
+
+
 def lock_order(connection: Connection) -> None:
     """Until the end of the transaction nobody else passes here, so that what is numbered behind it is numbered in the
     order of commits. On SQLite only one writes anyway. To be called last: it holds up all who come here."""
@@ -44,3 +46,13 @@ def lock_order(connection: Connection) -> None:
 
 
 _LOCK_ORDER = text("SELECT pg_advisory_xact_lock(5726623061)")
+
+
+def _insert(connection: Connection) -> Any:
+    """The INSERT that knows ON CONFLICT."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert
+    # A tenth of what the server loads at its start, and nothing to those on SQLite.
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert

@@ -51,3 +51,9 @@ def find_jobs_longer_than(connection: Connection, workspace_id: str, seconds: in
         .order_by(path)
     )
     return [LongJob(*row) for row in connection.execute(query)]
+
+
+def fetch_job_names(connection: Connection, workspace_id: str) -> dict[str, str]:
+    """By id."""
+    query = select(jobs.c.id, jobs.c.name).where(jobs.c.workspace_id == workspace_id)
+    return {row.id: row.name for row in connection.execute(query)}

@@ -32,11 +32,16 @@ metadata = MetaData(
 )
 
 _GOING = "finished_at IS NULL"
+_ENDED = "finished_at IS NOT NULL"
 _IN_BATCH = "batch_id IS NOT NULL"
 
 
 def _id() -> Column[str]:
     return Column("id", String(32), primary_key=True)
+
+
+def _ended_index(name: str, columns: str, where: str) -> Index:
+    return Index(name, *columns.split(), sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _owner(name: str, table: str) -> Column[str]:
@@ -163,6 +168,7 @@ runs = Table(
     Column("image_ref", Text, nullable=False),
     Column("digest", String(80), nullable=False),
     Column("instance_type", String(20), nullable=False),
+    Column("terms", String(100)),  # size and price of it when the run was made: core.terms
     Column("timeout_seconds", Integer, nullable=False),
     Column("grace_seconds", Integer, nullable=False),
     Column("variables_sealed", LargeBinary, nullable=False),
@@ -207,6 +213,10 @@ runs = Table(
         sqlite_where=text(_IN_BATCH),
         postgresql_where=text(_IN_BATCH),
     ),
+    # What history and usage ask: ended runs, of a job or ad hoc of a service, and of a time. Each is in two of these.
+    _ended_index("ix_runs_ended_of_job", "job_id finished_at status", f"{_ENDED} AND job_id IS NOT NULL"),
+    _ended_index("ix_runs_ended_ad_hoc", "service_id finished_at status job_id", f"{_ENDED} AND job_id IS NULL"),
+    Index("ix_runs_finished", "finished_at", sqlite_where=text(_ENDED), postgresql_where=text(_ENDED)),
     # What overlap policies ask at each tick: the few runs of a job that have not ended.
     Index("ix_runs_going_of_job", "job_id", sqlite_where=text(_GOING), postgresql_where=text(_GOING)),
     # So that a list of one service finds the few of a rare status among a million others.

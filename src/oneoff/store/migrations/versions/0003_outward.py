@@ -82,7 +82,33 @@ def _gates() -> None:
 
 
 def _limits() -> None:
-    """Plans, history, usage."""
+    """What a run's instance type was when it was made; indexes of ended runs; what remains of dropped ones."""
+    op.add_column("runs", sa.Column("terms", sa.String(length=100), nullable=True))
+    ended = "finished_at IS NOT NULL"
+    indexes = {
+        "ix_runs_ended_of_job": (["job_id", "finished_at", "status"], f"{ended} AND job_id IS NOT NULL"),
+        "ix_runs_ended_ad_hoc": (["service_id", "finished_at", "status", "job_id"], f"{ended} AND job_id IS NULL"),
+        "ix_runs_finished": (["finished_at"], ended),
+    }
+    for name, (columns, where) in indexes.items():
+        condition = sa.text(where)
+        op.create_index(name, "runs", columns, unique=False, sqlite_where=condition, postgresql_where=condition)
+    op.create_table(
+        "usage",
+        sa.Column("workspace_id", sa.String(length=32), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("service_id", sa.String(length=32), nullable=False),
+        sa.Column("job_id", sa.String(length=32), nullable=False),
+        sa.Column("instance_type", sa.String(length=20), nullable=False),
+        sa.Column("terms", sa.String(length=100), nullable=False),
+        sa.Column("service", sa.String(length=200), nullable=False),
+        sa.Column("runs", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            *("workspace_id", "day", "service_id", "job_id", "instance_type", "terms"), name=op.f("pk_usage")
+        ),
+    )
+    op.create_index("ix_usage_day", "usage", ["day"], unique=False)
 
 
 def _events() -> None:
