@@ -53,7 +53,8 @@ def error(event: str, problem: BaseException | None = None, **fields: object) ->
 def _write(level: str, event: str, fields: Mapping[str, object], problem: BaseException | None = None) -> None:
     metrics.LOG_LINES.add(level)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    pairs = {"time": now, "level": level, "event": event, **_about.get(), **fields}
+    told = {name: value for name, value in fields.items() if value is not None}
+    pairs = {"time": now, "level": level, "event": event, **_about.get(), **told}
     trace = "" if problem is None else "".join(traceback.format_exception(problem))
     if _is_json:
         line = json.dumps({**pairs, "traceback": trace} if trace else pairs, default=str) + "\n"

@@ -53,10 +53,35 @@ def test_a_cron_is_made_shown_paused_and_deleted(oneoff: Cli) -> None:
 def test_pausing_all_of_an_environment_or_of_the_workspace_is_told_at_resume(oneoff: Cli) -> None:
     assert oneoff.run("cron", "pause", "--environment", PATH).stdout == b"all crons of shop/production paused\n"
     assert b"environment is still paused" in oneoff.run("cron", "resume", JOB).stderr
+    still = oneoff.run("cron", "resume", "--all").stderr
+    assert still == b"shop/production/web:backup:first is still paused, with its environment\n"
     assert oneoff.run("cron", "pause", "--all").returncode == 0
-    for words in (["--environment", PATH], ["--all"]):
-        assert oneoff.run("cron", "resume", *words).returncode == 0
+    still = oneoff.run("cron", "resume", "--environment", PATH).stderr
+    assert still == b"shop/production/web:backup:first is still paused, with its workspace\n"
+    assert oneoff.run("cron", "resume", "--all").stderr == b""
     assert oneoff.run("cron", "resume", JOB).stderr == b""
+
+
+def test_a_cron_is_named_by_its_job_and_its_own_name_without_a_path(oneoff: Cli) -> None:
+    assert json.loads(oneoff.run("cron", "show", "backup:first", "--json").stdout)["name"] == "first"
+    assert b"no cron 'backup:second'" in oneoff.run("cron", "show", "backup:second").stderr
+
+
+def test_where_nobody_can_be_asked_a_deletion_says_so(oneoff: Cli) -> None:
+    for words in (["cron", "delete", JOB], ["job", "delete", JOB], ["service", "delete", PATH]):
+        silent = oneoff.run(*words)
+        assert silent.returncode == 2, words
+        assert b"--yes does it without asking" in silent.stderr
+    assert oneoff.run("cron", "delete", JOB, stdin=b"n\n").returncode == 130
+    assert oneoff.run("cron", "show", JOB).returncode == 0
+
+
+def test_runs_are_listed_by_job_and_cron(oneoff: Cli) -> None:
+    assert oneoff.run("job", "run", JOB, "--detach").returncode == 0
+    listed = json.loads(oneoff.run("runs", "list", "--job", "backup", "--json").stdout)
+    assert [run["trigger"] for run in listed["items"]] == ["manual"]
+    none = oneoff.run("runs", "list", "--cron", "backup:first", "--status", "failed")
+    assert (none.stdout, none.stderr) == (b"", b"no run with this status and cron\n")
 
 
 def test_a_preview_shows_a_sentence_and_both_clocks(oneoff: Cli) -> None:

@@ -28,7 +28,7 @@ def as_json() -> Iterator[None]:
 
 
 def test_a_line_is_logfmt_with_quotes_where_they_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    journal.info("it went", run="run-1", why='a "quoted"\nword', nothing="", count=3)
+    journal.info("it went", run="run-1", code=None, why='a "quoted"\nword', nothing="", count=3)
     line = capsys.readouterr().err
     assert line.endswith(' level=info event="it went" run=run-1 why="a \\"quoted\\"\\nword" nothing="" count=3\n')
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from oneoff.cli.consent import ask
 from oneoff.cli.job import find_job
 from oneoff.cli.options import Duration
 from oneoff.cli.problems import CliError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from oneoff.cli.client import Answer
 
 _CRON_ID = re.compile(r"cron-[0-9a-z]{20}")
+_MOST_TOLD = 5
 _OUTCOMES = [
     *("fired", "skipped_overlap", "queued", "replaced", "missed", "paused", "suspended"),
     *("held_by_deploy", "blocked_by_plan", "no_live_image", "refused"),
@@ -236,8 +238,7 @@ def ticks(session: Session, /, name: str, as_json: bool, **query: Any) -> None:
 def delete(session: Session, name: str, yes: bool) -> None:
     """Delete the cron. Its job, its runs and its ticks stay."""
     found = find_cron(session, name)
-    if not yes:
-        click.confirm(f"Delete {found['job']}:{found['name']} ({found['id']})?", abort=True, err=True)
+    ask(f"Delete {found['job']}:{found['name']} ({found['id']})?", yes=yes)
     session.client.call("DELETE", f"/crons/{found['id']}")
     click.echo(f"{found['id']} {found['job']}:{found['name']} deleted")
 
@@ -247,7 +248,9 @@ def find_cron(session: Session, text: str) -> dict[str, Any]:
     if _CRON_ID.fullmatch(text):
         found: dict[str, Any] = session.client.get(f"/crons/{text}").value
         return found
-    job_name, name = text.rsplit(":", 1) if text.count(":") > 1 else (text, None)
+    # PATH:JOB has one colon, too.
+    has_cron = text.count(":") > 1 or (":" in text and "/" not in text)
+    job_name, name = text.rsplit(":", 1) if has_cron else (text, None)
     job = find_job(session, job_name)
     items = [each for each in session.client.items("/crons", job=job["id"]) if name in (None, each["name"])]
     if len(items) == 1:
@@ -257,6 +260,17 @@ def find_cron(session: Session, text: str) -> dict[str, Any]:
     raise CliError(f"{text!r} has several crons: {' or '.join(each['job'] + ':' + each['name'] for each in items)}")
 
 
+def _tell_still_paused(session: Session, below: str) -> None:
+    """A pause of the workspace, of the environment and of the cron are three."""
+    crons = session.client.items("/crons")
+    left = [each for each in crons if each["paused_by"] and each["job"].startswith(below)]
+    for each in left[:_MOST_TOLD]:
+        why = "itself" if each["paused_by"] == "cron" else f"with its {each['paused_by']}"
+        click.echo(f"{each['job']}:{each['name']} is still paused, {why}", err=True)
+    if len(left) > _MOST_TOLD:
+        click.echo(f"and {len(left) - _MOST_TOLD} more: `oneoff cron list`", err=True)
+
+
 def _set_paused(session: Session, verb: str, name: str | None, environment: str | None, everything: bool) -> None:
     if sum((name is not None, environment is not None, everything)) != 1:
         raise click.UsageError("say which: a CRON, --environment PATH, or --all")
@@ -264,12 +278,16 @@ def _set_paused(session: Session, verb: str, name: str | None, environment: str 
     if everything:
         session.client.call("POST", f"/workspace/{verb}")
         click.echo(f"all crons {state}")
+        if verb == "resume":
+            _tell_still_paused(session, "")
     elif environment is not None:
         items = session.client.get("/environments", path=environment).value["items"]
         if not items:
             raise CliError(f"there is no environment {environment!r}: `oneoff project list` shows them")
         session.client.call("POST", f"/environments/{items[0]['id']}/{verb}")
         click.echo(f"all crons of {environment} {state}")
+        if verb == "resume":
+            _tell_still_paused(session, f"{environment}/")
     else:
         assert name is not None
         found = session.client.call("POST", f"/crons/{find_cron(session, name)['id']}/{verb}").value

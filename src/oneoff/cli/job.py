@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from oneoff.cli.consent import ask
 from oneoff.cli.options import (
     Duration,
     entrypoint_option,
@@ -171,8 +172,7 @@ def run(session: Session, /, name: str, detach: bool, quiet: bool, as_json: bool
 def delete(session: Session, name: str, with_crons: bool, yes: bool) -> None:
     """Delete the job. Its runs go on and stay in the history."""
     found = find_job(session, name)
-    if not yes:
-        click.confirm(f"Delete {_path_of(found)} ({found['id']})?", abort=True, err=True)
+    ask(f"Delete {_path_of(found)} ({found['id']})?", yes=yes)
     query = {"with_crons": "true" if with_crons else None}
     session.client.call("DELETE", f"/jobs/{found['id']}", query=query)
     click.echo(f"{found['id']} {_path_of(found)} deleted")

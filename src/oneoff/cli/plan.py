@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from oneoff.cli.consent import ask
 from oneoff.cli.results import json_option, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 from oneoff.core.limits import format_duration
@@ -52,8 +53,8 @@ def set_plan(session: Session, plan_id: str, dry_run: bool, yes: bool, as_json: 
         if as_json:
             print_json(looked.text)
         return
-    if looked.value["effects"] and not yes:
-        click.confirm(f"Change the plan to {plan_id}?", abort=True, err=True)
+    if looked.value["effects"]:
+        ask(f"Change the plan to {plan_id}?", yes=yes)
     answer = session.client.call("PATCH", "/plan", body=body)
     if as_json:
         print_json(answer.text)

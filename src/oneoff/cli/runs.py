@@ -23,15 +23,28 @@ def runs() -> None:
 @click.argument("path", required=False)
 @click.option("--status", type=click.Choice(_STATUSES), help="Only runs with this status.")
 @click.option("--trigger", type=click.Choice(_TRIGGERS), help="Only runs that exist for this reason.")
+@click.option("--job", help="Only runs of this job: PATH:NAME, NAME, or its id.")
+@click.option("--cron", help="Only runs that this cron fired: JOB:CRON, its job, or its id.")
 @click.option("--batch", metavar="BATCH", help="Only runs of this batch.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Go on where the page before ended.")
 @json_option
 @pass_session
-def list_runs(session: Session, /, path: str | None, as_json: bool, **query: Any) -> None:
+def list_runs(
+    session: Session, /, path: str | None, job: str | None, cron: str | None, as_json: bool, **query: Any
+) -> None:
     """List the newest runs, of the service PATH or of all."""
-    service = session.find_service(path)["id"] if path else None
-    answer = session.client.get("/runs", service=service, **query)
+    if path is not None:
+        query["service"] = session.find_service(path)["id"]
+    if job is not None:
+        from oneoff.cli.job import find_job
+
+        query["job"] = find_job(session, job)["id"]
+    if cron is not None:
+        from oneoff.cli.cron import find_cron
+
+        query["cron"] = find_cron(session, cron)["id"]
+    answer = session.client.get("/runs", **query)
     if as_json:
         print_json(answer.text)
         return
@@ -39,7 +52,7 @@ def list_runs(session: Session, /, path: str | None, as_json: bool, **query: Any
         (r["id"], r["service"], _state(r), r["trigger"], age(r["created_at"]), _took(r), _short(command_text(r)))
         for r in answer.value["items"]
     ]
-    print_table(("ID", "SERVICE", "STATUS", "TRIGGER", "AGE", "TOOK", "COMMAND"), rows, "no runs yet")
+    print_table(("ID", "SERVICE", "STATUS", "TRIGGER", "AGE", "TOOK", "COMMAND"), rows, _nothing(query))
     more_hint(answer.value)
 
 
@@ -93,3 +106,8 @@ def _took(run: Mapping[str, Any]) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _nothing(query: Mapping[str, Any]) -> str:
+    asked = [name for name, value in query.items() if value is not None and name != "limit"]
+    return f"no run with this {' and '.join(asked)}" if asked else "no runs yet"

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from oneoff.cli.consent import ask
 from oneoff.cli.options import entrypoint_option, read_credentials, registry_options
 from oneoff.cli.results import age, json_option, more_hint, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
@@ -160,8 +161,7 @@ def resume(session: Session, path: str, as_json: bool) -> None:
 def delete(session: Session, path: str, with_jobs: bool, yes: bool) -> None:
     """Delete the service with its variables and deploys."""
     found = session.find_service(path)
-    if not yes:
-        click.confirm(f"Delete {found['path']} ({found['id']})?", abort=True, err=True)
+    ask(f"Delete {found['path']} ({found['id']})?", yes=yes)
     session.client.call("DELETE", f"/services/{found['id']}", query={"with_jobs": "true" if with_jobs else None})
     click.echo(f"{found['id']} {found['path']} deleted")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from oneoff.cli.consent import ask
 from oneoff.cli.options import Duration
 from oneoff.cli.problems import CliError
 from oneoff.cli.results import age, json_option, more_hint, print_fields, print_json, print_table
@@ -118,8 +119,7 @@ def update(session: Session, /, webhook: str, as_json: bool, **given: Any) -> No
 def delete(session: Session, /, webhook: str, yes: bool) -> None:
     """Delete it, with the log of its deliveries."""
     found = _find(session, webhook)
-    if not yes:
-        click.confirm(f"Delete {found}?", abort=True, err=True)
+    ask(f"Delete {found}?", yes=yes)
     session.client.call("DELETE", f"/webhooks/{found}")
     click.echo(f"{found} deleted")
 

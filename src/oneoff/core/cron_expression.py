@@ -170,7 +170,8 @@ def _split_nickname(text: str, parts: list[str]) -> list[str]:
     name = parts[0].lower()
     if name == "@reboot":
         raise InvalidCron(
-            text, "there is no boot to wait for; to run a job after each deploy make it an `after_deploy` job"
+            text,
+            "there is no boot to wait for; to run a job after each deploy give it `--gate after-deploy`",
         )
     if len(parts) > 1 or name not in NICKNAMES:
         raise InvalidCron(text, f"the nicknames are {', '.join(NICKNAMES)}, each alone; or write five fields")

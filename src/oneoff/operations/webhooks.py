@@ -291,7 +291,10 @@ async def _check_url(context: Context, text: str) -> str:
         raise InvalidWebhook(f"the address has more than {_MOST_ADDRESS} characters", "url")
     url = parse_url(text)
     if url.scheme == "http" and not context.settings.webhook_networks:
-        raise InvalidWebhook("use https: without TLS only networks that the operator names can be reached", "url")
+        raise InvalidWebhook(
+            "use https: without TLS only networks in the operator's setting webhook_networks can be reached",
+            "url",
+        )
     with suppress(Unresolved):
         await find_addresses(url, context.settings.webhook_networks)
     return text
