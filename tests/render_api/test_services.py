@@ -297,6 +297,8 @@ async def test_owners_users_projects_and_environments_are_as_their_tables_say(
     assert await ask(client, "GET", f"/environments/{service['environmentId']}") == environment["environment"]
     assert "projectId" in await ask(client, "GET", "/environments", 400)
     assert "first service" in await ask(client, "POST", "/projects", 400, json={"name": "x"})
+    assert await ask(client, "GET", "/postgres") == await ask(client, "GET", "/key-value?limit=100") == []
+    assert "does not host" in await ask(client, "POST", f"/services/{service['id']}/restart", 400)
     one = await create(client, home, name="api", environmentId=service["environmentId"])
     assert one["environmentId"] == service["environmentId"]
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from oneoff.errors import InvalidBody
+from oneoff.render_api.answers import answer
 from oneoff.render_api.routing import Handler, at
 
 _HOSTING = "Oneoff does not host the app itself: ask what does"
@@ -35,19 +36,26 @@ _ABSENT: Mapping[str, tuple[tuple[str, ...], str]] = {
     "/projects/{project_id}": (("PATCH", "DELETE"), _MADE),
     "/environments": (("POST",), _MADE),
     "/environments/{environment_id}": (("PATCH", "DELETE"), _MADE),
-    "/disks": (("GET", "POST"), _DISKS),
-    "/registrycredentials": (("GET", "POST"), "a registry's password is kept with each service: `oneoff deploy`"),
+    "/disks": (("POST",), _DISKS),
+    "/registrycredentials": (("POST",), "a registry's password is kept with each service: `oneoff deploy`"),
 }
+
+
+# Lists of what Oneoff never has: clients ask for them beside services.
+_NONE = ("/postgres", "/key-value", "/redis", "/disks", "/registrycredentials", "/blueprints")
 
 
 def routes(others: list[BaseRoute]) -> list[BaseRoute]:
     """Those of addresses that are not among `others`."""
     taken = {getattr(each, "path", "") for each in others}
-    return [
-        at(path, **{method: _refusing(why) for method in methods})
-        for path, (methods, why) in _ABSENT.items()
-        if path not in taken
-    ]
+    handlers: dict[str, dict[str, Handler]] = {path: {"GET": list_none} for path in _NONE}
+    for path in _ABSENT.keys() - taken:
+        handlers.setdefault(path, {}).update(refusals(path))
+    return [at(path, **of_path) for path, of_path in sorted(handlers.items())]
+
+
+async def list_none(_request: Request) -> Response:
+    return answer([])
 
 
 def refusals(path: str) -> dict[str, Handler]:
