@@ -140,7 +140,8 @@ async def _get(request: Request) -> Service:
 
 async def _show(request: Request, service: Service) -> dict[str, Any]:
     context = context_of(request)
-    url = f"{request.url.scheme}://{request.url.netloc}/services/{service.id}"
+    base = context.settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
+    url = f"{base.rstrip('/')}/services/{service.id}"
     plan = to_plan_name(service.instance_type, context.catalogue)
     return to_service(service, url, plan, await find_facts(context, service))
 
