@@ -41,6 +41,7 @@ def test_the_annotated_example_has_every_key_there_is() -> None:
     assert (requeue["service"], requeue["retries"]) == ("shop/production/worker", {"count": 3})
     used = {name for job in body["jobs"] for name in job} | {"service", "groups", "jobs"}
     assert used >= {key.field for key in (*FILE.values(), *JOB.values())}
+    assert clean["retention"] == {"runs": 30, "days": 14}
     assert set(clean["retries"]) == {key.field for key in RETRIES.values()}
     assert set(clean["crons"][1]) == {"name"} | {key.field for key in CRON.values()}
     assert clean["crons"][0] == {"name": "weekly", "expression": "0 4 * * SUN"}

@@ -23,6 +23,7 @@ from oneoff.operations import jobs, services
 from oneoff.operations.plans import find_effects
 from oneoff.operations.usage import Usage, fetch_usage
 from oneoff.store import history, runs, tables
+from oneoff.store.deploy_tables import deploy_gates
 from tests.engine.test_scheduler import Town
 from tests.operations.home import open_home
 from tests.operations.test_crons import StillClock
@@ -136,6 +137,7 @@ async def test_what_something_open_refers_to_stays_until_that_is_over(archive: A
     success = archive.ended(old, cron_id=cron.id, scheduled_for=town.clock.time - old)
     older = archive.ended(old + DAY, cron_id=cron.id, scheduled_for=town.clock.time - old - DAY)
     retried, repeated = archive.ended(old, RunStatus.FAILED), archive.ended(old)
+    follower = archive.ended(old, deploy_id="dep-2")
     of_batch, gate, plain = (
         archive.ended(old, batch_id="bat-1"),
         archive.ended(old, deploy_id="dep-1"),
@@ -143,7 +145,7 @@ async def test_what_something_open_refers_to_stays_until_that_is_over(archive: A
     )
     queued = {"status": RunStatus.QUEUED, "reason": None, "started_at": None, "finished_at": None}
     waiting = [archive.ended(DAY, retry_of=retried.id), archive.ended(DAY, rerun_of=repeated.id)]
-    kept = [success, retried, repeated, of_batch, gate]
+    kept = [success, retried, repeated, of_batch, gate, follower]
     going = [replace(run, **queued) for run in waiting]
     await archive.save(older, *kept, plain, *going)
     open_batch = {
@@ -157,6 +159,8 @@ async def test_what_something_open_refers_to_stays_until_that_is_over(archive: A
     def open_them(connection: Any) -> None:
         connection.execute(insert(tables.batches).values(open_batch))
         connection.execute(insert(tables.deploys).values(**open_deploy, created_at=0))
+        follows = {"deploy_id": "dep-2", "job_id": town.job_id, "job": "backup", "gate": "after_deploy"}
+        connection.execute(insert(deploy_gates).values(**follows, run_id=follower.id))
 
     await context.database.run(open_them)
     await archive.tick()
@@ -167,6 +171,7 @@ async def test_what_something_open_refers_to_stays_until_that_is_over(archive: A
             change = update(table).where(table.c.id.in_(["bat-1", "dep-1"]))
             connection.execute(change.values(finished_at=1))
         connection.execute(update(tables.crons).values(alert_after_ticks=None))
+        connection.execute(update(deploy_gates).values(status="succeeded"))
         mine = tables.runs.c.id.in_([run.id for run in going])
         connection.execute(update(tables.runs).where(mine).values(status="canceled", finished_at=1))
 

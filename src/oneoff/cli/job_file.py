@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from oneoff.cli.job_file_keys import CRON, FILE, JOB, RETRIES, SYNONYMS, Key
+from oneoff.cli.job_file_keys import CRON, FILE, JOB, RETENTION, RETRIES, SYNONYMS, Key
 from oneoff.core.limits import parse_duration
 from oneoff.errors import InvalidDuration
 
@@ -217,6 +217,9 @@ class _Reader:
         if "delay_seconds" in retries and retries["delay_seconds"] is not None:
             retries.setdefault("most_delay_seconds", max(retries["delay_seconds"], 3600))
         return retries
+
+    def _retention(self, node: Node, place: str) -> dict[str, Any]:
+        return self._fields(node, RETENTION, "retention", place)
 
     def _fields(self, node: Node, keys: Mapping[str, Key], what: str, place: str) -> dict[str, Any]:
         made: dict[str, Any] = {}

@@ -28,6 +28,7 @@ JOB: Mapping[str, Key] = {
     "instance_type": Key("instance_type", "text", "CPU and memory; by default the service's."),
     "timeout": Key("timeout_seconds", "duration", "Time limit of each run; by default the plan's maximum."),
     "retries": Key("retries", "retries", "So many, or a mapping; none by default."),
+    "retention": Key("retention", "retention", "How much of its history is kept; by default what the plan keeps."),
     "group": Key("concurrency_group", "text", "The concurrency group of its runs."),
     "gate": Key("gate", "text", "before_deploy or after_deploy: it runs with each deploy, in the new image."),
     "must_end_by": Key("must_end_by", "text", "A time of day, such as 08:00 Europe/Berlin."),
@@ -42,6 +43,10 @@ RETRIES: Mapping[str, Key] = {
     "most_delay": Key("most_delay_seconds", "duration", "The longest delay."),
     "exit_codes": Key("exit_codes", "numbers", "Only ends with one of these."),
     "reasons": Key("reasons", "names", "Only ends for these reasons."),
+}
+RETENTION: Mapping[str, Key] = {
+    "runs": Key("runs", "number", "So many ended runs, and as many failed ones."),
+    "days": Key("days", "number", "Failed ones twice as long."),
 }
 CRON: Mapping[str, Key] = {
     "schedule": Key("expression", "text", "Five fields, or @daily and such; in quotes."),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from oneoff.cli.job_file_keys import CRON, FILE, JOB, RETRIES, Key
+from oneoff.cli.job_file_keys import CRON, FILE, JOB, RETENTION, RETRIES, Key
 
 _SCALAR = {"type": ["string", "number", "boolean"]}
 _NUMBER = {"type": "integer"}
@@ -49,6 +49,7 @@ _KINDS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "names": lambda: _LIST,
     "entrypoint": lambda: {"anyOf": [{"enum": ["keep", "clear"]}, _LIST]},
     "retries": lambda: {"anyOf": [_NUMBER, _mapping(RETRIES)]},
+    "retention": lambda: _mapping(RETENTION),
     "variables": lambda: _by_name({"anyOf": [_SCALAR, _FROM_ENV]}),
     "crons": lambda: _by_name({"anyOf": [{"type": "string"}, {**_mapping(CRON), "required": ["schedule"]}]}),
     "groups": lambda: _by_name(_NUMBER),

@@ -164,6 +164,9 @@ def _parse_count(key: str, name: str, values: Mapping[str, Any], has_jobs: bool,
 
 def _parse_seconds(key: str, name: str, values: Mapping[str, Any], has_jobs: bool, problems: list[str]) -> int:
     value = values.get(name, None if has_jobs else 0)
+    if value is None:
+        problems.append(f"plan {key}: {name.removesuffix('_seconds')} is missing: write for example 5m, 12h or 30d")
+        return 1
     try:
         seconds = 0 if value == 0 and not has_jobs else parse_duration(str(value))
     except InvalidDuration as problem:

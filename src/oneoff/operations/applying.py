@@ -6,6 +6,7 @@ that is asked for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -270,6 +271,7 @@ def _facts_of_job(job: Job) -> dict[str, Any]:
         "shell": job.command.shell,
         **{name: getattr(job, name) for name in jobs.SETTINGS},
         "retries": None if job.retries is None else to_plain(from_text(job.retries)),
+        "retention": None if job.retention is None else json.loads(job.retention),
     }
     return {name: value for name, value in _plainly(facts).items() if value is not None}
 

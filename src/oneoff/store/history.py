@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, fu
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.retention import KeptRun, Retention, Wish, from_text, oldest_kept, within
 from oneoff.core.run import GOING, RunStatus
+from oneoff.store.deploy_tables import deploy_gates
 from oneoff.store.dialect import insert_or_add
 from oneoff.store.tables import batches, crons, deploys, jobs, runs
 from oneoff.store.usage import BILLED_SECONDS, DAY
@@ -135,8 +136,10 @@ def _is_of_open_batch() -> ColumnElement[bool]:
 
 
 def _is_of_open_deploy() -> ColumnElement[bool]:
-    """A gate of a deploy that is still going."""
-    return exists().where(deploys.c.id == runs.c.deploy_id, deploys.c.finished_at.is_(None))
+    """A gate of a deploy that is still going, or a job that follows it and is not over."""
+    gate = deploy_gates.c
+    is_gate = exists().where(gate.deploy_id == runs.c.deploy_id, gate.job_id == runs.c.job_id, gate.status.is_(None))
+    return or_(is_gate, exists().where(deploys.c.id == runs.c.deploy_id, deploys.c.finished_at.is_(None)))
 
 
 def _is_last_success() -> ColumnElement[bool]:
