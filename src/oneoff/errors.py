@@ -6,7 +6,8 @@
     │   ├── InvalidCursor  InvalidBody
     │   ├── InvalidCron  UnknownTimeZone  InvalidSchedule  InvalidRetries  InvalidTimeOfDay  InvalidGroup
     │   ├── CronTooFrequent  UnknownEventKind  InvalidBatch  InvalidItem
-    │   ├── InvalidWebhook  AddressNotAllowed  JobFileInvalid
+    │   ├── InvalidWebhook  AddressNotAllowed  JobFileInvalid  InvalidLogStream
+    │   ├── LogStreamUnreachable
     │   ├── TimeLimitTooLong  UnknownInstanceType  InstanceTypeTooLarge  CapabilityNotAllowed  UnknownPlan
     │   └── SettingsInvalid
     ├── NotFound                      service, run, deploy, project, environment, token
@@ -248,6 +249,27 @@ class InvalidItem(InvalidInput):
         others = f" ({more} more items are wrong as well)" if more else ""
         super().__init__(f"item {index} (counted from 0): {why}{others}")
         self.field = f"items.{index}"
+
+
+class InvalidLogStream(InvalidInput):
+    code = "invalid_log_stream"
+
+    def __init__(self, why: str, field: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class LogStreamUnreachable(InvalidInput):
+    """Found when a stream is saved or tested; `why` in the words of the network or of the receiver."""
+
+    code = "log_stream_unreachable"
+
+    def __init__(self, endpoint: str, why: str) -> None:
+        super().__init__(
+            f"{endpoint} does not take logs: {why}. Mend the address, the token or the receiver; or save it as it is, "
+            "with --no-check (check=false)"
+        )
+        self.field = "endpoint"
 
 
 class TimeLimitTooLong(InvalidInput):

@@ -31,6 +31,7 @@ from oneoff.engine.deliverer import Deliverer
 from oneoff.engine.deployer import Deployer
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
+from oneoff.engine.forwarder import Forwarder
 from oneoff.engine.heart import Heart
 from oneoff.engine.historian import Historian
 from oneoff.engine.janitor import Janitor
@@ -104,8 +105,10 @@ class _Server:
             stack.push_async_callback(deployer.close)
             deliverer = Deliverer(context)
             stack.push_async_callback(deliverer.close)
+            forwarder = Forwarder(context)
+            stack.push_async_callback(forwarder.close)
             caretakers = (Heart(context, dispatcher), Janitor(context, dispatcher), Historian(context))
-            for agent in (dispatcher, scheduler, batcher, deployer, rescuer, deliverer, *caretakers):
+            for agent in (dispatcher, scheduler, batcher, deployer, rescuer, deliverer, forwarder, *caretakers):
                 task = asyncio.create_task(keep_ticking(agent, context.clock), name=agent.name)
                 stack.push_async_callback(_end, task)
             await self._serve_http(context, listener, stack)

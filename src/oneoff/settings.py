@@ -161,6 +161,14 @@ class Settings:
     log_format: str = _setting(
         "logfmt", _one_of("logfmt", "json"), "How the server writes its own log to stderr: `logfmt`, or `json` lines."
     )
+    log_stream_confirm_seconds: int = _setting(
+        30,
+        parse_duration,
+        "Lines sent by syslog count as sent when their connection lived on for so long.",
+    )
+    log_stream_budget_bytes: int = _setting(
+        4 << 30, parse_bytes, "Stored output that may wait for one log stream; the oldest lines beyond it are dropped."
+    )
 
     @property
     def store_url(self) -> str:

@@ -116,7 +116,7 @@ def test_names_are_printable_and_cut_to_their_length() -> None:
 def test_an_ad_hoc_run_and_dropped_lines_have_their_own_words() -> None:
     origin = LogOrigin("run-1", "srv-1", "shop/production/web", None, 1, "n")
     found = parse(SyslogWriter(None).write(origin, line(b"12 lines dropped", dropped=12)))
-    assert (found["pri"], found["app"], found["msgid"]) == (b"12", b"run", b"dropped")
+    assert (found["pri"], found["app"], found["msgid"]) == (b"12", b"run", b"notice")
     assert parameters(found["sd"])[b"dropped"] == b"12"
 
 

@@ -79,6 +79,7 @@ class World:
     clock: TurnedClock = field(default_factory=TurnedClock)
     numbers: Any = field(default_factory=itertools.count)
     signals: list[Signals] = field(default_factory=list)  # of the servers alive
+    secrets: dict[str, str] = field(default_factory=dict)  # variables of runs accepted from now on
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(now=self.clock.now)
@@ -133,7 +134,8 @@ class World:
             }
         )  # fmt: skip
         variables = self.sealer.seal(
-            json.dumps({"variables": {"A": "1"}, "secret": []}).encode(), variables_place(run_id)
+            json.dumps({"variables": {"A": "1", **self.secrets}, "secret": list(self.secrets)}).encode(),
+            variables_place(run_id),
         )
 
         def save(connection: Connection) -> None:

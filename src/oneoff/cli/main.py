@@ -39,6 +39,7 @@ _COMMANDS = {
     "deploys": ("deploys:deploys", "The history of deploys."),
     "service": ("services:service", "Services: what commands run in."),
     "env": ("variables:env", "Variables of environments and services."),
+    "log-stream": ("log_stream:log_stream", "Where the output of runs is sent: syslog, OpenTelemetry."),
     "project": ("places:project", "Projects and their environments."),
     "instance-types": ("places:instance_types", "CPU, memory and price a run can have."),
     "nodes": ("places:nodes", "Machines that run containers, and their slots."),

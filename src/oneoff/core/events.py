@@ -53,6 +53,13 @@ _TICK = {
     "count": "how many due instants the event stands for",
     "message": "why, in words, or null",
 }
+_LOG_STREAM = {
+    "scope": "the workspace, or the service, whose stream it is",
+    "name": "the address of its receiver",
+    "error": "the last error, in words",
+    "node": "whose server saw it",
+    "failing_since": "since when it failed",
+}
 _ALERT = {
     **_CRON,
     "expected_ticks": "the setting `alert_after_ticks` of the cron",
@@ -188,6 +195,13 @@ KINDS: Mapping[str, EventKind] = {
         "webhook",
         {"name": "its name", "actor": "who tests it"},
     ),
+    "log_stream.failing": EventKind(
+        "A log stream could not be sent for five minutes; what is written meanwhile waits.",
+        "log stream",
+        _LOG_STREAM,
+        is_failure=True,
+    ),
+    "log_stream.recovered": EventKind("Its receiver takes lines again.", "log stream", _LOG_STREAM),
     "plan.changed": EventKind(
         "The workspace has another plan.",
         "workspace",

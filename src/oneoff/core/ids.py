@@ -28,6 +28,7 @@ PREFIXES = {
     "event": "evt",
     "webhook": "whk",
     "delivery": "dlv",
+    "log_stream": "lgs",
 }
 
 

@@ -14,8 +14,10 @@ STREAMS = ("stdout", "stderr")
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """One line without its end. `position` is that of its last byte's end in the log, newline included: unique in the
-    run, the same whenever the log is read. `cut_bytes` more were in it than are kept here. `dropped` lines before it
-    are told of by it, which the command has not written."""
+    run, the same whenever the log is read. `cut_bytes` more were in it than are kept here.
+
+    A line with `dropped` or `missing_bytes` is none of the command's: it tells of so many lines, or bytes, before it
+    that are not sent."""
 
     stream: str
     time_us: int
@@ -23,6 +25,22 @@ class LogLine:
     data: bytes
     cut_bytes: int = 0
     dropped: int = 0
+    missing_bytes: int = 0
+
+    @property
+    def is_notice(self) -> bool:
+        return bool(self.dropped or self.missing_bytes)
+
+
+def dropped_notice(time_us: int, position: int, lines: int) -> LogLine:
+    data = b"1 line dropped" if lines == 1 else b"%d lines dropped" % lines
+    return LogLine("stderr", time_us, position, data, dropped=lines)
+
+
+def missing_notice(time_us: int, position: int, missing_bytes: int) -> LogLine:
+    """The log does not have them: the run wrote more than is kept, or the disk was full."""
+    data = b"%d bytes of the output were not kept" % missing_bytes
+    return LogLine("stderr", time_us, position, data, missing_bytes=missing_bytes)
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ def _resource_of(service: str, node: str) -> dict[str, str]:
 
 
 def _to_record(origin: LogOrigin, line: LogLine, observed: str) -> dict[str, Any]:
-    number, name = _SEVERITIES[Level.WARNING if line.dropped else level_of(line.data, line.stream)]
+    number, name = _SEVERITIES[Level.WARNING if line.is_notice else level_of(line.data, line.stream)]
     attributes: dict[str, str | int] = {
         "oneoff.run.id": origin.run_id,
         "oneoff.log.position": line.position,
@@ -69,6 +69,8 @@ def _to_record(origin: LogOrigin, line: LogLine, observed: str) -> dict[str, Any
         attributes["oneoff.log.cut_bytes"] = line.cut_bytes
     if line.dropped:
         attributes["oneoff.log.dropped"] = line.dropped
+    if line.missing_bytes:
+        attributes["oneoff.log.missing_bytes"] = line.missing_bytes
     return {
         "timeUnixNano": str(line.time_us * 1_000),
         "observedTimeUnixNano": observed,

@@ -41,13 +41,13 @@ class SyslogWriter:
 
     def write(self, origin: LogOrigin, line: LogLine) -> bytes:
         """One message, `most_bytes` at most."""
-        level = Level.WARNING if line.dropped else level_of(line.data, line.stream)
+        level = Level.WARNING if line.is_notice else level_of(line.data, line.stream)
         moment = from_us(line.time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         names = (
             _name(origin.service.replace("/", "-"), _HOSTNAME),
             _name(origin.job or "run", _APP_NAME),
             _name(origin.run_id, _PROCID),
-            _name("dropped" if line.dropped else line.stream, _MSGID),
+            _name("notice" if line.is_notice else line.stream, _MSGID),
         )
         head = f"<{_FACILITY * 8 + level}>1 {moment} {' '.join(names)} ".encode()
         head += write_element(SD_ID, parameters_of(origin, line) | self._token) + self._element + b" "
@@ -67,6 +67,8 @@ def parameters_of(origin: LogOrigin, line: LogLine) -> dict[str, str]:
     told |= {"stream": line.stream, "attempt": str(origin.attempt)}
     if line.dropped:
         told["dropped"] = str(line.dropped)
+    if line.missing_bytes:
+        told["missing_bytes"] = str(line.missing_bytes)
     return told
 
 

@@ -24,6 +24,10 @@ class Signals:
         self.deploy = asyncio.Event()  # a deploy may go on
         self.gate_runs: frozenset[str] = frozenset()  # those that deploys wait for
         self.stopping = asyncio.Event()  # the server is going down: streams end now
+        self.forward = asyncio.Event()  # a log may have lines to send, or a log stream is another one now
+        self.logs: set[str] = set()  # runs that began or ended, for the forwarder
+        self.is_forwarding = False  # whether anybody wants to know
+        self.streams_changed = False
         self.ended: deque[str] = deque()  # runs whose log the janitor may compress
         self.deliver = asyncio.Event()  # a webhook may have something to be told
         self.wants_events = True  # whether there are webhooks, as far as the deliverer knows
@@ -72,6 +76,13 @@ class Signals:
         if run_id in self.gate_runs:
             self.deploy.set()
         self._tell(run_id)
+        if self.is_forwarding:
+            self.logs.add(run_id)
+            self.forward.set()
+
+    def log_streams_changed(self) -> None:
+        self.streams_changed = True
+        self.forward.set()
 
     def server_stopping(self) -> None:
         self.stopping.set()

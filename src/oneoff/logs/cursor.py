@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oneoff.core.masking import SHORTEST, Masker
-from oneoff.logs.reader import LogReader
+from oneoff.logs.reader import PIECE, LogReader
 from oneoff.logs.record import STREAMS, LogRecord
 
 # Reading begins so much earlier when there are secrets: one that lies across the position is recognised by it.
@@ -52,9 +52,9 @@ class LogCursor:
         """Whether something waits for more output, to see whether it begins a secret."""
         return bool(self._held)
 
-    def read(self) -> tuple[list[LogRecord], bool]:
+    def read(self, most_bytes: int = PIECE) -> tuple[list[LogRecord], bool]:
         """The next records, and whether there was anything new at all: what is new may be held, or be filtered."""
-        records = self._reader.read()
+        records = self._reader.read(most_bytes)
         if not records:
             return [], False
         wanted = [record for record in records if record.stream in self._streams]

@@ -9,7 +9,7 @@ from oneoff.logs import archive
 from oneoff.logs.folder import ARCHIVE, LogEnd, part_paths, read_end
 from oneoff.logs.record import HEADER, LogRecord, parse_records
 
-_PIECE = 256 * 1024
+PIECE = 256 * 1024
 
 
 class LogReader:
@@ -41,7 +41,7 @@ class LogReader:
         """The totals, once nothing more will be written."""
         return read_end(self._folder)
 
-    def read(self, most_bytes: int = _PIECE) -> list[LogRecord]:
+    def read(self, most_bytes: int = PIECE) -> list[LogRecord]:
         """The next records, about `most_bytes` of them; [] when there is nothing new now.
 
         Where bytes are missing the next record's `begin` lies behind the position read so far.

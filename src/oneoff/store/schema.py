@@ -9,6 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from oneoff.errors import StoreUnavailable
 from oneoff.store import deploy_tables as deploy_tables
+from oneoff.store import log_stream_tables as log_stream_tables
 from oneoff.store import usage_tables as usage_tables
 from oneoff.store import webhook_tables as webhook_tables
 from oneoff.store.tables import metadata

@@ -17,6 +17,7 @@ from oneoff.errors import AmbiguousPath, NotFound
 from oneoff.store.configuration import change_version
 from oneoff.store.deploy_tables import deploy_gates
 from oneoff.store.dialect import insert_if_absent
+from oneoff.store.log_streams import delete_stream
 from oneoff.store.tables import deploys, services, variables, workspaces
 
 _JSON = frozenset({"networks", "entrypoint", "capabilities"})
@@ -163,6 +164,7 @@ def delete_with_deploys(connection: Connection, service_id: str) -> None:
     of_service = select(deploys.c.id).where(deploys.c.service_id == service_id)
     connection.execute(delete(deploy_gates).where(deploy_gates.c.deploy_id.in_(of_service)))
     connection.execute(delete(deploys).where(deploys.c.service_id == service_id))
+    delete_stream(connection, service_id)
     connection.execute(delete(services).where(services.c.id == service_id))
 
 

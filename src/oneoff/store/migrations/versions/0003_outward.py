@@ -197,3 +197,56 @@ def _webhook_deliveries() -> None:
 
 def _log_streams() -> None:
     """Where logs are sent, and how far they have been."""
+    op.create_table(
+        "log_streams",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("workspace_id", sa.String(length=32), nullable=False),
+        sa.Column("scope_id", sa.String(length=32), nullable=False),
+        sa.Column("setting", sa.String(length=4), nullable=False),
+        sa.Column("kind", sa.String(length=10), nullable=True),
+        sa.Column("endpoint", sa.Text(), nullable=True),
+        sa.Column("protocol", sa.String(length=4), nullable=True),
+        sa.Column("framing", sa.String(length=8), nullable=True),
+        sa.Column("token_sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("ca_pem", sa.Text(), nullable=True),
+        sa.Column("version", sa.String(length=24), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_log_streams")),
+        sa.UniqueConstraint("scope_id", name=op.f("uq_log_streams_scope_id")),
+    )
+    op.create_table(
+        "log_stream_states",
+        sa.Column("stream_id", sa.String(length=32), nullable=False),
+        sa.Column("node", sa.String(length=64), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=True) for name in ("connected_since", "failing_since", "told_at")),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("last_error_at", sa.BigInteger(), nullable=True),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("lines_sent", "lines_dropped", "lag_bytes")),
+        sa.Column("oldest_unsent_at", sa.BigInteger(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("stream_id", "node", name=op.f("pk_log_stream_states")),
+    )
+    _log_positions()
+
+
+def _log_positions() -> None:
+    op.create_table(
+        "log_positions",
+        sa.Column("run_id", sa.String(length=32), nullable=False),
+        sa.Column("stream_id", sa.String(length=32), nullable=False),
+        sa.Column("node", sa.String(length=64), nullable=True),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("open_from", sa.BigInteger(), nullable=False),
+        sa.Column("dropped_lines", sa.Integer(), nullable=False),
+        sa.Column("is_complete", sa.Boolean(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("pk_log_positions")),
+    )
+    op.create_index("ix_log_positions_stream", "log_positions", ["stream_id", "node", "is_complete", "run_id"])
+    op.create_table(
+        "log_marks",
+        sa.Column("node", sa.String(length=64), nullable=False),
+        sa.Column("run_id", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("node", name=op.f("pk_log_marks")),
+    )
