@@ -10,7 +10,7 @@ import pytest
 from tests.crash.left_behind import left_behind
 from tests.crash.rig import Oracle, Server, wait_until
 
-SLOTS = 6
+SLOTS, QUICK, LONG, QUEUED = 3, 4, 12, 2
 
 
 @pytest.mark.timeout(120)
@@ -19,8 +19,8 @@ def test_killed_and_then_canceled_in_the_middle_it_leaves_nothing_behind(tmp_pat
         server.start()
         service_id = server.create_service()
         shell = f'echo "$ONEOFF_RUN_ID start $ONEOFF_BATCH_INDEX" | nc 127.0.0.1 {truth.port} > /dev/null; exec sleep'
-        items = ["0"] * 10 + ["300"] * 30
-        body = {"shell": shell, "items": items, "max_parallel": SLOTS + 4, "timeout_seconds": 600}
+        items = ["0"] * QUICK + ["300"] * LONG
+        body = {"shell": shell, "items": items, "max_parallel": SLOTS + QUEUED, "timeout_seconds": 600}
         batch_id = server.call("POST", f"/services/{service_id}/batches", body)["id"]
 
         def counts() -> dict[str, Any]:
@@ -31,7 +31,9 @@ def test_killed_and_then_canceled_in_the_middle_it_leaves_nothing_behind(tmp_pat
             found: list[dict[str, Any]] = server.call("GET", f"/runs?batch={batch_id}&limit=200")["items"]
             return found
 
-        in_the_middle = {"waiting": 20, "queued": 4, "running": SLOTS, "succeeded": 10, "failed": 0, "canceled": 0}
+        waiting = LONG - SLOTS - QUEUED
+        nothing = dict.fromkeys(("waiting", "queued", "running", "succeeded", "failed", "canceled"), 0)
+        in_the_middle = nothing | {"waiting": waiting, "queued": QUEUED, "running": SLOTS, "succeeded": QUICK}
         wait_until(lambda: counts() == in_the_middle, 60, lambda: f"{counts()}")
         wait_until(lambda: sum(run["status"] == "running" for run in runs()) == SLOTS, 30, lambda: f"{counts()}")
         server.kill()
@@ -39,9 +41,9 @@ def test_killed_and_then_canceled_in_the_middle_it_leaves_nothing_behind(tmp_pat
         wait_until(lambda: counts() == in_the_middle, 30, lambda: f"{counts()}")
         server.call("POST", f"/batches/{batch_id}/cancel")
         wait_until(lambda: server.call("GET", f"/batches/{batch_id}")["finished_at"], 30, lambda: f"{counts()}")
-        assert counts() == in_the_middle | {"waiting": 0, "queued": 0, "running": 0, "canceled": 30}
+        assert counts() == nothing | {"succeeded": QUICK, "canceled": LONG}
         made = runs()
-        assert len(made) == 10 + SLOTS + 4
+        assert len(made) == QUICK + SLOTS + QUEUED
         assert all(run["finished_at"] for run in made)
         for run in made:
             told = [f"start {run['batch_index']}"] if run["started_at"] else []
