@@ -10,8 +10,11 @@ from sqlalchemy import update
 
 from oneoff.core.plan import PLANS, Plan
 from oneoff.drivers.fake_engine import Script
+from oneoff.engine.admission import fetch_queue
+from oneoff.engine.executor import Executor
+from oneoff.engine.spec import prepare_image
 from oneoff.operations.runs import view_run
-from oneoff.store import concurrency, tables
+from oneoff.store import concurrency, runs, tables
 from tests.engine.conftest import StartServer
 from tests.engine.world import WORKSPACE, World, eventually
 
@@ -70,6 +73,26 @@ async def test_two_servers_that_claim_at_once_do_not_exceed_the_plan(
         assert await going(world) == 1
 
 
+async def test_a_claim_that_another_server_was_faster_with_is_not_committed(
+    world: World, start_server: StartServer, plan: Plan
+) -> None:
+    world.engine.scripts[("job",)] = Script(code=None)
+    service = await world.add_service("web")
+    first = await world.accept(service, "job")
+    server = await start_server()
+    await world.until_status(first, "running")
+    second = await world.accept(service, "job")
+    queue = await world.database.read(lambda c: fetch_queue(server.context, c, 10, world.clock.now()))
+    assert (queue.room, queue.is_tight) == (0, True)
+    run = await world.get(second)
+    facts = await world.database.read(lambda c: runs.fetch_start_facts(c, second))
+    image = await prepare_image(server.context, run, facts)
+    async with asyncio.timeout(10):
+        await Executor(server.context).execute(second, image, is_tight=True)
+    assert (await world.get(second)).status == "queued"
+    assert second not in world.engine.starts
+
+
 async def test_what_was_accepted_waits_under_a_plan_without_runs_and_goes_on_when_the_plan_is_gone(
     world: World, start_server: StartServer
 ) -> None:
@@ -83,5 +106,5 @@ async def test_what_was_accepted_waits_under_a_plan_without_runs_and_goes_on_whe
     assert (view.run.status, view.queue_position) == ("queued", 1)
     assert view.waiting_for == "another plan: the Starter plan has no runs (`oneoff plan set`)"
     await world.database.run(lambda c: c.execute(change.values(plan="gold")) and None)
-    world.clock.turn(3)
+    server.signals.run_accepted()
     await world.until_ended(run_id)

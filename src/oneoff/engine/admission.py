@@ -54,7 +54,8 @@ def fetch_queue(context: Context, connection: Connection, per_service: int, now:
     load = concurrency.fetch_load(connection, workspace_id, now)
     plan = context.plans.get(load.plan)
     room = None if plan is None else room_for_runs(plan, load.going)
-    is_tight = room is not None and room < load.slots
+    # This node may not have said yet that it is there.
+    is_tight = room is not None and room < max(load.slots, context.settings.slots)
     if not line.groups:
         return Queue(line.waiting, {}, {}, plan, room, is_tight)
     known = concurrency.fetch_groups(connection, workspace_id)
