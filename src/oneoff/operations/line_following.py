@@ -39,19 +39,19 @@ class Follower:
     async def follow(self) -> AsyncGenerator[list[Line], None]:
         stopping = asyncio.create_task(self._context.signals.stopping.wait())
         looking = self._start(self._look())
+        coming: asyncio.Task[list[Line]] = asyncio.create_task(self._lines.get())
         try:
             while True:
-                coming = asyncio.create_task(self._lines.get())
                 done, _ = await asyncio.wait((coming, stopping, self._failed), return_when=asyncio.FIRST_COMPLETED)
                 if coming not in done:
-                    coming.cancel()
                     if self._failed in done:
                         self._failed.result()
                     return
-                yield coming.result()
+                lines, coming = coming.result(), asyncio.create_task(self._lines.get())
+                yield lines
         finally:
             self._failed.cancel()
-            await _end([stopping, looking, *self._tasks.values()])
+            await _end([stopping, looking, coming, *self._tasks.values()])
 
     async def _look(self) -> None:
         """Begin to follow what is not followed yet, for ever."""

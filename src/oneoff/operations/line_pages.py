@@ -47,7 +47,8 @@ class LineQuery:
 
 @dataclass(frozen=True, slots=True)
 class LinePage:
-    """In the order of the query; the next page is from `next_first_us` to `next_last_us`."""
+    """In the order of time, also when the last ones were asked for; the next page is from `next_first_us` to
+    `next_last_us`."""
 
     lines: list[Line]
     has_more: bool
@@ -133,7 +134,7 @@ def _page_backward(lines: list[Line], parts: list[_Part], query: LineQuery) -> L
     last = shown[-1].time_us - 1 if shown else query.last_us
     if has_more and len(shown) == len(lines):
         last = reached - 1
-    return LinePage(shown, has_more, query.first_us, last)
+    return LinePage(shown[::-1], has_more, query.first_us, last)
 
 
 def _cut(lines: list[Line], limit: int) -> int:
