@@ -330,3 +330,10 @@ WEBHOOK_EVENT = {
     "responseBody": may(text),
     "error": may(word),
 }
+
+OWNER_STREAM = {"ownerId": may(an_id("tea")), "endpoint": may(word), "preview": may(one_of("send", "drop"))}
+RESOURCE_STREAM = {
+    "resourceId": may(an_id("srv", "crn")),
+    "endpoint": may(word),
+    "setting": may(one_of("send", "drop")),
+}

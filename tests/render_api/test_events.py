@@ -9,10 +9,11 @@ import httpx2
 import pytest
 
 from oneoff.core.run import Reason
+from oneoff.operations.deploying import advance
 from oneoff.operations.events import Event
 from oneoff.operations.services import set_suspended
 from oneoff.render_api.event_shapes import to_event
-from tests.operations.home import Home
+from tests.operations.home import NEXT_IMAGE, Home
 from tests.render_api.fields import listed, wrong_event
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +73,8 @@ async def test_events_of_a_service_are_listed_by_type_and_time_and_looked_at(
     address = f"{FACE}/services/{service.id}"
     job = (await client.post(f"{address}/jobs", json={"startCommand": "x"})).json()
     await client.post(f"{address}/jobs/{job['id']}/cancel")
+    begun = (await client.post(f"{address}/deploys", json={"imageUrl": NEXT_IMAGE})).json()
+    await advance(home.context, begun["id"])
     for suspended in (True, False):
         await set_suspended(home.context, service.id, suspended)
 
@@ -83,11 +86,12 @@ async def test_events_of_a_service_are_listed_by_type_and_time_and_looked_at(
         return [each["event"] for each in found]
 
     found = await asked()
-    types = ["service_resumed", "service_suspended", "job_run_ended"]
+    types = ["service_resumed", "service_suspended", "deploy_ended", "deploy_started", "job_run_ended"]
     assert [each["type"] for each in found] == types
+    assert found[2]["details"]["deployStatus"] == "succeeded"
     assert found[-1]["details"] == {"jobId": job["id"], "status": "canceled"}
-    assert [each["type"] for each in await asked("type=service_suspended,job_run_ended")] == types[1:]
-    assert [each["type"] for each in await asked("type=service_suspended&type=job_run_ended")] == types[1:]
+    assert [each["type"] for each in await asked("type=service_suspended,job_run_ended")] == [types[1], types[4]]
+    assert [each["type"] for each in await asked("type=service_suspended&type=job_run_ended")] == [types[1], types[4]]
     assert await asked("type=disk_created") == []
     assert await asked(f"startTime={found[0]['timestamp']}") == []
     assert [each["type"] for each in await asked(f"endTime={found[0]['timestamp']}")] == types[1:]

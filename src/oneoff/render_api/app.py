@@ -24,6 +24,7 @@ from oneoff.render_api import (
     env_groups,
     env_vars,
     events,
+    log_streams,
     logs,
     owners,
     problems,
@@ -42,7 +43,7 @@ TODAY = "/render/v1"
 def routes_of(prefix: str) -> Sequence[BaseRoute]:
     if prefix == DOCUMENT:
         return Jobs(to_job_of_2021).routes()
-    parts = (services, deploys, env_vars, env_groups, cron_jobs, logs, events, webhooks, owners, projects)
+    parts = (services, deploys, env_vars, env_groups, cron_jobs, logs, log_streams, events, webhooks, owners, projects)
     known = [*Jobs(to_job).routes(), *(route for part in parts for route in part.routes())]
     return [*known, *absent.routes(known)]
 
