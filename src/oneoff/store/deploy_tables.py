@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, String, Table, Text, text
+from sqlalchemy import Column, String, Table, Text
 
-from oneoff.store.tables import metadata
+from oneoff.store.tables import metadata, partial_index
 
 _OPEN = "status IS NULL"
 
@@ -19,5 +19,5 @@ deploy_gates = Table(
     Column("run_id", String(32)),  # the newest attempt; NULL = it could not be accepted
     Column("status", String(10)),  # of the last attempt, once it has ended
     Column("message", Text),
-    Index("ix_deploy_gates_open", "deploy_id", sqlite_where=text(_OPEN), postgresql_where=text(_OPEN)),
+    partial_index("ix_deploy_gates_open", "deploy_id", _OPEN),
 )

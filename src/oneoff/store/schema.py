@@ -12,7 +12,7 @@ from oneoff.store import deploy_tables as deploy_tables
 from oneoff.store import log_stream_tables as log_stream_tables
 from oneoff.store import usage_tables as usage_tables
 from oneoff.store import webhook_tables as webhook_tables
-from oneoff.store.tables import metadata
+from oneoff.store.tables import conditions_for_postgres, metadata
 
 HEAD = "0003"  # the newest file of migrations/versions; a test compares
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -60,6 +60,8 @@ def migrate(connection: Connection, revision: str = "head") -> None:
 
 
 def _create(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        conditions_for_postgres()
     metadata.create_all(connection, checkfirst=False)
     # As Alembic makes it.
     column = "version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)"
