@@ -223,6 +223,9 @@ async def test_a_deploy_that_is_not_waited_for_is_answered_as_created(client: Cl
     service = await made(client)
     response = await client.post(f"/services/{service['id']}/deploys?wait=false", json={"image": NEXT_IMAGE})
     assert (response.status_code, response.json()["status"]) == (201, "created")
+    next_one = await client.post(f"/services/{service['id']}/deploys", json={"image": IMAGE})
+    assert next_one.json()["status"] == "live"
+    assert (await client.get(f"/deploys/{response.json()['id']}")).json()["status"] == "deactivated"
 
 
 async def test_an_entrypoint_that_may_swallow_commands_is_warned_about(client: Client, home: Home) -> None:

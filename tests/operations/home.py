@@ -79,7 +79,12 @@ async def open_home(folder: Path, database_url: str | None = None) -> Home:
     database = open_database(settings.store_url)
     await database.run(upgrade)
     signals, loop = Signals(), asyncio.get_running_loop()
-    database.on_events(lambda: loop.call_soon_threadsafe(signals.events_happened))
+
+    def tell() -> None:
+        if not loop.is_closed():  # a test may open its home in a loop of its own
+            loop.call_soon_threadsafe(signals.events_happened)
+
+    database.on_events(tell)
     sealer, clock = Sealer(b"k" * 32), SystemClock()
     installed = await set_up(database, sealer, clock, folder)
     engine = FakeEngine()

@@ -40,6 +40,7 @@ _lines: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary
 class Before:
     """What a deploy waits for: an earlier one of its service, or a gate of one that goes on."""
 
+    deploy_id: str
     text: str
     waits_for_gates: bool  # which may take long
 
@@ -128,9 +129,10 @@ async def _begin_in_turn(context: Context, deploy: Deploy) -> None:
 def _find_before(connection: Connection, deploy: Deploy) -> Before | None:
     if (other := deploys.find_before(connection, deploy)) is not None:
         in_progress = other[1] is DeployStatus.PRE_DEPLOY_IN_PROGRESS
-        return Before(f"waits for the end of {other[0]}, an earlier deploy of the service", in_progress)
+        return Before(other[0], f"waits for the end of {other[0]}, an earlier deploy of the service", in_progress)
     if (gate := gates.find_open_of_service(connection, deploy.service_id)) is not None:
-        return Before(f"waits for the end of {gate.run_id}, job {gate.job} of the ended deploy {gate.deploy_id}", True)
+        text = f"waits for the end of {gate.run_id}, job {gate.job} of the ended deploy {gate.deploy_id}"
+        return Before(gate.deploy_id, text, waits_for_gates=True)
     return None
 
 

@@ -45,12 +45,15 @@ async def create_deploy(
             changed.clear()
             try:
                 deploy, before = await deploying.advance(context, deploy.id)
+                if before is not None and not before.waits_for_gates:
+                    await deploying.advance(context, before.deploy_id)
+                    deploy, before = await deploying.advance(context, deploy.id)
             except DriverError as problem:
                 await deploying.give_up(context, deploy, str(problem), request)
                 raise
+            if before is not None and before.waits_for_gates:
+                break
             if deploy.status is DeployStatus.CREATED:
-                if before is None or before.waits_for_gates:
-                    return deploy
                 await sleep_unless(changed, context.clock, _LOOK_AGAIN_SECONDS)
     return deploy
 
