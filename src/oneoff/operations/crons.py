@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from oneoff.core.cron_preview import Previewed, preview
@@ -228,10 +229,14 @@ class CronRuns:
         job = self._jobs[cron.job_id]
         if (materials := self._materials.get(job.service_id)) is None:
             materials = self._materials[job.service_id] = get_materials(context, self._connection, job.service_id)
-        request = jobs.to_request(context, job)
-        told = {**request.builtins, "ONEOFF_SCHEDULED_FOR": f"{due:%Y-%m-%dT%H:%M:%SZ}"}
+        request = jobs.to_request(context, job, told={"ONEOFF_SCHEDULED_FOR": _format(due)})
         origin = Origin(f"cron {cron.name}", Trigger.CRON, job_id=job.id, cron_id=cron.id, scheduled_for=due)
-        return make_run(context, self._connection, materials, replace(request, builtins=told), origin)
+        return make_run(context, self._connection, materials, request, origin)
+
+
+@lru_cache(maxsize=64)
+def _format(due: datetime) -> str:
+    return f"{due:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def check_cron_name(name: str) -> str:

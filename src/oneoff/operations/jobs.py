@@ -29,6 +29,7 @@ from oneoff.store.jobs import JobFilter as JobFilter
 from oneoff.store.services import Launch
 
 _MOST_ARGUMENTS = 100_000
+_MOST_OPENED = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +171,16 @@ def insert_job_run(
     return insert_run(context, connection, job.service_id, request, replace(origin, job_id=job.id))
 
 
-def to_request(context: Context, job: Job, overrides: Overrides = NO_OVERRIDES) -> RunRequest:
-    """What a run of the job asks for. Raises InvalidCommand, InvalidVariables."""
+def to_request(
+    context: Context, job: Job, overrides: Overrides = NO_OVERRIDES, told: Mapping[str, str] | None = None
+) -> RunRequest:
+    """What a run of the job asks for; `told` are built-in variables beside the job's own. Raises InvalidCommand,
+    InvalidVariables."""
     if len(overrides.arguments) > _MOST_ARGUMENTS:
         raise InvalidBody(f"a run takes at most {_MOST_ARGUMENTS} arguments", "arguments")
-    variables = _change_variables(open_job_variables(context, job), overrides.variables)
     return RunRequest(
         with_arguments(job.command, overrides.arguments),
-        {name: VariableChange(each.value, each.secret) for name, each in variables.items()},
+        _to_changes(context, job, overrides.variables),
         overrides.instance_type or job.instance_type,
         job.timeout_seconds if overrides.timeout_seconds is None else overrides.timeout_seconds,
         job.entrypoint,
@@ -185,8 +188,26 @@ def to_request(context: Context, job: Job, overrides: Overrides = NO_OVERRIDES) 
         must_end_at=next_end(job.must_end_by, context.clock.now()),
         warn_seconds=job.warn_seconds,
         concurrency_group=job.concurrency_group,
-        builtins={"ONEOFF_JOB": job.name},
+        builtins={"ONEOFF_JOB": job.name} | dict(told or {}),
     )
+
+
+_opened: dict[bytes, Mapping[str, VariableChange]] = {}  # by the sealed bytes, which no other variables ever have
+
+
+def _to_changes(
+    context: Context, job: Job, changes: Mapping[str, VariableChange | None]
+) -> Mapping[str, VariableChange]:
+    """The job's variables for a run. Crons ask for the same ones again and again."""
+    if not changes and (known := _opened.get(job.variables_sealed)) is not None:
+        return known
+    variables = _change_variables(open_job_variables(context, job), changes)
+    made = {name: VariableChange(each.value, each.secret) for name, each in variables.items()}
+    if not changes:
+        if len(_opened) >= _MOST_OPENED:
+            _opened.clear()
+        _opened[job.variables_sealed] = made
+    return made
 
 
 def open_job_variables(context: Context, job: Job) -> Variables:

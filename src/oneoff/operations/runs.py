@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from oneoff import tracing
@@ -83,6 +84,7 @@ class Origin:
 
 _OF_ORIGIN = [each.name for each in fields(Origin)]
 _OF_IMAGE = [each.name for each in fields(PinnedImage)]
+_get_origin, _get_image = attrgetter(*_OF_ORIGIN), attrgetter(*_OF_IMAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +248,8 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, or
         workspace_id=launch.workspace_id,
         service_id=launch.service_id,
         service=launch.path,
-        **{name: getattr(origin, name) for name in _OF_ORIGIN},
-        **{name: getattr(image, name) for name in _OF_IMAGE},
+        **dict(zip(_OF_ORIGIN, _get_origin(origin), strict=True)),
+        **dict(zip(_OF_IMAGE, _get_image(image), strict=True)),
         command=request.command.argv,
         shell=request.command.shell,
         entrypoint=launch.entrypoint if request.entrypoint is None else request.entrypoint,

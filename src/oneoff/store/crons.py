@@ -83,12 +83,12 @@ class CursorMove:
 
 _OWN = [field.name for field in fields(Cron)][: [field.name for field in fields(Cron)].index("job")]
 _TIMES = ("starts_at", "ends_at", "alerted_at", "cursor", "next_due_at", "created_at")
-_KINDS: Mapping[str, type] = {
-    "overlap": Overlap,
-    "dst_policy": DstPolicy,
-    "catch_up": CatchUp,
-    **dict.fromkeys(("paused", "hold_during_deploy", "suspended", "environment_paused", "workspace_paused"), bool),
+# By value: looking one up takes a tenth of the time of calling its class, and crons are read by the thousand.
+_ENUMS: Mapping[str, Mapping[str, Any]] = {
+    name: {member.value: member for member in kind}
+    for name, kind in (("overlap", Overlap), ("dst_policy", DstPolicy), ("catch_up", CatchUp))
 }
+_FLAGS = ("paused", "hold_during_deploy", "suspended", "environment_paused", "workspace_paused")
 _SELECT = (
     select(
         *(crons.c[name] for name in _OWN),
@@ -272,8 +272,10 @@ def _to_cron(row: Row[*tuple[Any, ...]]) -> Cron:
     for name in _TIMES:
         if values[name] is not None:
             values[name] = from_us(values[name])
-    for name, kind in _KINDS.items():
-        values[name] = kind(values[name])
+    for name, members in _ENUMS.items():
+        values[name] = members[values[name]]
+    for name in _FLAGS:
+        values[name] = bool(values[name])
     return Cron(**values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -17,6 +16,7 @@ from oneoff.core.job import Job
 from oneoff.errors import NotFound
 from oneoff.store.dialect import insert_if_absent
 from oneoff.store.tables import crons, jobs, services
+from oneoff.store.words import read_words, write_words
 
 _OWN = [field.name for field in fields(Job) if field.name not in ("service", "command")]
 _SELECT = select(
@@ -138,10 +138,9 @@ def delete_of_service(connection: Connection, service_id: str) -> None:
 def _to_job(row: Row[*tuple[Any, ...]]) -> Job:
     values: dict[str, Any] = dict(row._mapping)
     argv = values.pop("command")
-    values["command"] = Command(None if argv is None else tuple(json.loads(argv)), values.pop("shell"))
+    values["command"] = Command(None if argv is None else read_words(argv), values.pop("shell"))
     if values["entrypoint"] is not None:
-        entrypoint = json.loads(values["entrypoint"])
-        values["entrypoint"] = entrypoint if isinstance(entrypoint, str) else tuple(entrypoint)
+        values["entrypoint"] = read_words(values["entrypoint"])
     values["variables_sealed"] = bytes(values["variables_sealed"])
     for name in ("created_at", "updated_at"):
         values[name] = from_us(values[name])
@@ -150,9 +149,9 @@ def _to_job(row: Row[*tuple[Any, ...]]) -> Job:
 
 def _to_row(job: Job) -> Mapping[str, Any]:
     values: dict[str, Any] = {name: getattr(job, name) for name in _OWN}
-    values["command"] = None if job.command.argv is None else json.dumps(job.command.argv)
+    values["command"] = None if job.command.argv is None else write_words(job.command.argv)
     values["shell"] = job.command.shell
-    values["entrypoint"] = None if job.entrypoint is None else json.dumps(job.entrypoint)
+    values["entrypoint"] = None if job.entrypoint is None else write_words(job.entrypoint)
     for name in ("created_at", "updated_at"):
         values[name] = to_us(values[name])
     return values

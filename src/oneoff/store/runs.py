@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, union_all, update
@@ -22,10 +23,13 @@ from oneoff.core.queue import Waiting
 from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
 from oneoff.store.counting import when_durable
+from oneoff.store.dialect import insert_fast
 from oneoff.store.held_back import HELD_BACK
 from oneoff.store.tables import runs, services
+from oneoff.store.words import read_words, write_words
 
 _NAMES = tuple(field.name for field in fields(Run))
+_get_values = attrgetter(*_NAMES)
 _COLUMNS = [runs.c[name] for name in _NAMES]
 _TIMES = frozenset({f.name for f in fields(Run) if f.name.endswith("_at")} | {"scheduled_for", "not_before"})
 _STATUSES, _TRIGGERS, _REASONS = ({each.value: each for each in kind} for kind in (RunStatus, Trigger, Reason))
@@ -121,7 +125,8 @@ def get_run(connection: Connection, run_id: str) -> Run:
 def save_all_new(connection: Connection, made: Sequence[tuple[Run, bytes]]) -> None:
     """Runs with their sealed variables, in one statement."""
     if made:
-        connection.execute(_INSERT, [{**_to_row(run), "variables_sealed": box} for run, box in made])
+        rows = [{**_to_row(run), "variables_sealed": box} for run, box in made]
+        insert_fast(connection, runs, tuple(rows[0]), [tuple(row.values()) for row in rows])
         for trigger, count in Counter(run.trigger for run, _ in made).items():
             when_durable(connection, partial(metrics.RUNS_ACCEPTED.add, trigger, by=count))
 
@@ -398,24 +403,17 @@ def _to_run(row: Row[Any]) -> Run:
     values["status"] = _STATUSES[values["status"]]
     values["trigger"] = _TRIGGERS[values["trigger"]]
     values["reason"] = None if values["reason"] is None else _REASONS[values["reason"]]
-    values["command"] = None if values["command"] is None else _read_words(values["command"])
-    values["entrypoint"] = _read_words(values["entrypoint"])
+    values["command"] = None if values["command"] is None else read_words(values["command"])
+    values["entrypoint"] = read_words(values["entrypoint"])
     values["oom_seen"] = bool(values["oom_seen"])
     return Run(**values)
 
 
-@lru_cache(maxsize=1024)
-def _read_words(text: str) -> Any:
-    """A JSON string, or a JSON list as a tuple. Runs of one service mostly have the same."""
-    words = json.loads(text)
-    return words if isinstance(words, str) else tuple(words)
-
-
 def _to_row(run: Run) -> Mapping[str, Any]:
-    values: dict[str, Any] = {name: getattr(run, name) for name in _NAMES}
+    values: dict[str, Any] = dict(zip(_NAMES, _get_values(run), strict=True))
     for name in _TIMES:
         if values[name] is not None:
             values[name] = to_us(values[name])
-    values["command"] = None if run.command is None else json.dumps(run.command)
-    values["entrypoint"] = json.dumps(run.entrypoint)
+    values["command"] = None if run.command is None else write_words(run.command)
+    values["entrypoint"] = write_words(run.entrypoint)
     return values

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import Connection, delete, exists, func, insert, select
+from sqlalchemy import Connection, delete, exists, func, select
 
 from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.run import RunStatus
 from oneoff.core.ticks import TickOutcome
 from oneoff.store.counting import when_durable
+from oneoff.store.dialect import insert_fast
 from oneoff.store.tables import runs, ticks
-
-_INSERT = insert(ticks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,8 @@ class Tick:
 def save_new(connection: Connection, rows: Sequence[Tick]) -> None:
     """An instant that has a row already breaks the transaction: that would be a second firing."""
     if rows:
-        connection.execute(_INSERT, [_to_row(each) for each in rows])
+        values = [_to_row(each) for each in rows]
+        insert_fast(connection, ticks, tuple(values[0]), [tuple(row.values()) for row in values])
         when_durable(connection, partial(_count, rows))
 
 
