@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.nursery import Nursery
 from tests.crash.rig import Oracle, Server, oracle
 from tests.rig.dockerd import private_dockerd
 
@@ -17,12 +18,19 @@ def truth(tmp_path: Path) -> Iterator[Oracle]:
         yield watching
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=["oci", "docker"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[Server]:
     """Not started. Its service `shop/production` is on the host's network, so that its runs reach the oracle."""
     if request.param == "oci":
-        with Server(tmp_path / "data", "oci") as made:
+        with Server(tmp_path / "data", "oci", nursery=nursery) as made:
             yield made
         return
-    with private_dockerd(tmp_path) as engine, Server(tmp_path / "data", "docker", engine.host) as made:
+    with private_dockerd(tmp_path) as engine, Server(tmp_path / "data", "docker", engine.host, nursery=nursery) as made:
         yield made

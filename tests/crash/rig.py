@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.crash.nursery import Nursery, Nursling
 from tests.rig import process
 from tests.rig.images import image_ref
 
@@ -69,7 +70,8 @@ class Server:
     docker_host: str = ""
     options: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=process.free_port)
-    running: subprocess.Popen[bytes] | None = None
+    running: subprocess.Popen[bytes] | Nursling | None = None
+    nursery: Nursery | None = None  # where starts are not what is tested
 
     @property
     def log(self) -> Path:
@@ -88,16 +90,12 @@ class Server:
     def start(self, crash_at: int = 0) -> None:
         self.points.unlink(missing_ok=True)
         environment = {**os.environ, **self.options, "CRASH_AT": str(crash_at), "CRASH_LOG": str(self.points)}
-        argv = [
-            sys.executable,
-            "-m",
-            "tests.crash.crashing_server",
-            self.data,
-            self.driver,
-            self.docker_host,
-            self.port,
-        ]
-        self.running = process.start([str(word) for word in argv], self.log, cwd=ROOT, env=environment)
+        arguments = [str(word) for word in (self.data, self.driver, self.docker_host, self.port)]
+        if self.nursery is not None:
+            self.running = self.nursery.start(arguments, self.log, environment)
+        else:
+            argv = [sys.executable, "-m", "tests.crash.crashing_server", *arguments]
+            self.running = process.start(argv, self.log, cwd=ROOT, env=environment)
         process.wait_until_ready(self._is_ready, self.running, self.log, 30)
 
     def arm(self) -> None:

@@ -30,6 +30,7 @@ def command(number: int, gate: Gate, truth: Oracle) -> dict[str, object]:
 @pytest.mark.timeout(300)
 def test_killed_with_fifty_runs_going_everything_is_right_within_five_seconds(server: Server, truth: Oracle) -> None:
     server.options = {"ONEOFF_SLOTS": str(RUNS)}
+    server.nursery = None  # loading the program belongs to the five seconds
     server.start()
     service_id = server.create_service()
     gate = Gate()
