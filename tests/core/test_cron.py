@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from operator import sub
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -184,11 +185,14 @@ def test_the_smallest_gap_agrees_with_trying_all(timing: Timing, year: int) -> N
         found = cron_gap._smallest_pair.__wrapped__(timing, year)
     begin, end = (to_second(datetime(each, 1, 1, tzinfo=UTC)) for each in (year, year + 1))
 
-    def smallest(margin: int) -> int | None:
-        made = seconds_between(timing, begin - margin, end + margin)
-        return min((second - first for first, second in pairwise(made)), default=None)
+    made = list(seconds_between(timing, begin - 3 * 86_400, end + 3 * 86_400))
 
-    inner, outer = smallest(-3 * 86_400), smallest(3 * 86_400)
+    def smallest(since: int, until: int) -> int | None:
+        within = [each for each in made if since < each <= until]
+        return min(map(sub, within[1:], within), default=None)
+
+    inner = smallest(begin + 3 * 86_400, end - 3 * 86_400)
+    outer = smallest(begin - 3 * 86_400, end + 3 * 86_400)
     assert inner is None or (found is not None and found.seconds <= inner)
     assert found is None or (outer is not None and outer <= found.seconds)
 
