@@ -9,6 +9,7 @@ from __future__ import annotations
 from oneoff.core.events import KINDS
 from oneoff.core.run import REASONS, Trigger
 from oneoff.core.ticks import TickOutcome
+from oneoff.core.webhook import WebhookKind
 from oneoff.meters import Counter, Gauge, Histogram, Meter
 
 # A run waits and starts within milliseconds when all is well; from a second on people notice; an hour is a full queue.
@@ -22,8 +23,14 @@ _COMMITS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 _GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # 256 is the most that one commit takes
 _ANSWERS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 _CALLS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 600)  # 600 s is the default limit of a start
+# A receiver has 15 s.
+_WEB = (0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 _PULLS = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+_AGENTS = (
+    *("dispatcher", "scheduler", "batcher", "deployer", "rescuer"),
+    *("deliverer", "forwarder", "heart", "historian", "janitor"),
+)
 _TRIGGERS = [(trigger.value,) for trigger in Trigger]
 _ENDS = [(s.value, r.value, t.value) for s, reasons in REASONS.items() for r in sorted(reasons) for t in Trigger]
 
@@ -111,6 +118,29 @@ TICK_LATENESS_SECONDS = Histogram(
 # What happened, batches and deploys among it.
 EVENTS = Counter("oneoff_events_total", "Events (docs/events.md), by kind.", ["kind"], [(kind,) for kind in KINDS])
 
+# The outside world.
+WEBHOOK_ATTEMPTS = Counter(
+    "oneoff_webhook_attempts_total",
+    "Attempts at deliveries of webhooks, by the form of the webhook and what became of them.",
+    ["kind", "outcome"],
+    [(kind.value, outcome) for kind in WebhookKind for outcome in ("arrived", "failed")],
+)
+WEBHOOK_ATTEMPT_SECONDS = Histogram(
+    "oneoff_webhook_attempt_seconds", "Time of one attempt, its failure included.", _WEB, ["kind"]
+)
+LOG_STREAM_LINES = Counter(
+    "oneoff_log_stream_lines_total",
+    "Lines for log streams: `sent`, some more than once after a broken connection, or `dropped` for good.",
+    ["outcome"],
+    [("sent",), ("dropped",)],
+)
+LOG_STREAM_FAILURES = Counter(
+    "oneoff_log_stream_failures_total", "Connections of log streams that broke or were refused with lines on their way."
+)
+LOG_STREAM_LAG_BYTES = Gauge(
+    "oneoff_log_stream_lag_bytes", "Output that is stored on this node and not sent to its log streams yet."
+)
+
 # The server.
 HTTP_REQUESTS = Counter(
     "oneoff_http_requests_total",
@@ -138,7 +168,7 @@ AGENT_FAILURES = Counter(
     "oneoff_agent_failures_total",
     "Ticks of the server's loops that failed. They are tried again; the server's log has the reason.",
     ["agent"],
-    [(name,) for name in ("dispatcher", "scheduler", "batcher", "rescuer", "heart", "janitor")],
+    [(name,) for name in _AGENTS],
 )
 AGENT_LAST_TICK = Gauge(
     "oneoff_agent_last_tick_timestamp_seconds",

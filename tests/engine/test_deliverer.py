@@ -25,6 +25,7 @@ from oneoff.store import deliveries, events
 from oneoff.store.events import EventFilter
 from tests.engine.mail_server import make_certificate
 from tests.engine.receiver import OK, Receiver, answer_of, receiving
+from tests.monitoring.samples import Moved
 from tests.operations.home import Home, open_home
 from tests.operations.test_crons import START, StillClock
 
@@ -123,7 +124,7 @@ async def test_a_delivery_has_the_headers_and_the_body_of_the_specification(post
 async def test_a_failing_receiver_is_tried_eight_times_over_33_hours_and_then_given_up(
     post: Post, receiver: Receiver
 ) -> None:
-    receiver.answers = [answer_of(500, b"no" * 1000)] * 20
+    receiver.answers, moved = [answer_of(500, b"no" * 1000)] * 20, Moved()
     webhook = await post.add(receiver)
     await post.happen("token.created")
     await post.tick()
@@ -141,6 +142,8 @@ async def test_a_failing_receiver_is_tried_eight_times_over_33_hours_and_then_gi
     assert len({each.body for each in receiver.got}) == len({each.headers["webhook-id"] for each in receiver.got}) == 1
     assert len({each.headers["webhook-timestamp"] for each in receiver.got}) == 8
     assert all(each.is_signed_with(webhooks.reveal_secret(post.context, webhook)) for each in receiver.got)
+    assert moved.by('oneoff_webhook_attempts_total{kind="webhook",outcome="failed"}') == 8
+    assert moved.by('oneoff_webhook_attempt_seconds_count{kind="webhook"}') == 8
     (told,) = await post.log(webhook)
     assert told.delivery.status == "failed"
     assert [each.status_code for each in told.attempts] == [500] * 8

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, func, select
 
+from oneoff import metrics
 from oneoff.core.log_stream import Framing, LogStreamKind, LogStreamProtocol, LogStreamSetting, Receiver
 from oneoff.drivers.fake_engine import Script
 from oneoff.engine.forwarder import FAILING, RECOVERED, Forwarder
@@ -23,6 +24,7 @@ from oneoff.store.log_stream_tables import log_positions as positions_table
 from oneoff.store.log_streams import LogStream, LogStreamState
 from tests.engine.receivers import OtlpReceiver, SyslogReceiver
 from tests.engine.world import WORKSPACE, Server, World, eventually
+from tests.monitoring.samples import Moved
 
 pytestmark = pytest.mark.anyio
 
@@ -352,6 +354,7 @@ async def test_what_the_history_drops_and_what_is_beyond_the_budget_is_told_in_a
     world = sending.world
     world.settings = replace(world.settings, log_stream_budget_bytes=3_000)
     await receiver.stop()
+    moved = Moved()
     service_id, stream = await start(sending, start_server, receiver)
     gone = await ended_run(sending, service_id, *numbered(7))
     await sending.until(lambda: sending.failing(stream))
@@ -376,6 +379,10 @@ async def test_what_the_history_drops_and_what_is_beyond_the_budget_is_told_in_a
     await sending.pass_time(40)
     await sending.until_unsent(0)
     assert (await sending.state(stream)).lines_dropped == 57
+    assert moved.by('oneoff_log_stream_lines_total{outcome="dropped"}') == 57
+    assert moved.by('oneoff_log_stream_lines_total{outcome="sent"}') >= 3
+    assert moved.by("oneoff_log_stream_failures_total") >= 1
+    assert metrics.LOG_STREAM_LAG_BYTES.value() == 0
 
 
 async def test_positions_are_forgotten_when_nobody_needs_them(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from oneoff import journal
+from oneoff import journal, metrics
 from oneoff.chance import take
 from oneoff.core.webhook import Answer, has_failed_for_long, is_wanted, next_delivery_at
 from oneoff.engine.context import Context
@@ -125,7 +125,10 @@ class Deliverer:
             return
         began = context.clock.monotonic()
         answer = await attempt_delivery(context, webhook, delivery, self._limit)
-        milliseconds = round((context.clock.monotonic() - began) * 1000)
+        seconds = context.clock.monotonic() - began
+        milliseconds = round(seconds * 1000)
+        metrics.WEBHOOK_ATTEMPTS.add(webhook.kind, "arrived" if answer.is_success else "failed")
+        metrics.WEBHOOK_ATTEMPT_SECONDS.observe(seconds, webhook.kind)
         number = delivery.attempts + 1
         told = Attempt(number, now, milliseconds, answer.status_code, answer.error, answer.text)
         await context.database.run(lambda c: self._conclude(c, delivery, told, answer))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from oneoff import journal
+from oneoff import journal, metrics
 from oneoff.core.clock import to_text
 from oneoff.core.ids import CHANCE_BYTES, make_id
 from oneoff.core.log_stream import stream_of
@@ -249,6 +249,7 @@ class Forwarder:
                 state = replace(state, told_at=now)
             if state != self._saved[stream_id]:
                 changed[stream_id] = state
+        metrics.LOG_STREAM_LAG_BYTES.set(sum(each.lag_bytes for each in {**self._saved, **changed}.values()))
         return changed
 
     async def _lag_of(self, stream_id: str, delivery: LogDelivery) -> int:

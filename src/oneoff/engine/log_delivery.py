@@ -13,7 +13,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from oneoff import journal
+from oneoff import journal, metrics
 from oneoff.core.clock import Clock, from_us
 from oneoff.core.log_lines import LogLine
 from oneoff.core.log_origin import LogOrigin
@@ -216,6 +216,7 @@ class LogDelivery:
     def _note_refused(self) -> None:
         if count := self._sender.refused():
             self._lines_dropped += count
+            metrics.LOG_STREAM_LINES.add("dropped", by=count)
             self._last_error = f"the receiver refused {count} lines for what they are: they are lost"
             self._last_error_at = self._clock.now()
 
@@ -235,6 +236,8 @@ class LogDelivery:
             sent = self._sent.popleft()
             self._lines_confirmed += sent.lines
             self._lines_dropped += sent.dropped
+            metrics.LOG_STREAM_LINES.add("sent", by=sent.lines)
+            metrics.LOG_STREAM_LINES.add("dropped", by=sent.dropped)
             if sent.lines:
                 self._pause, self.failing_since = _FIRST_PAUSE, None
             for source, progress in sent.read.items():
@@ -263,6 +266,7 @@ class LogDelivery:
             self._enqueue(source)
         if not lost_lines:
             return
+        metrics.LOG_STREAM_FAILURES.add()
         now = self._clock.now()
         self._last_error, self._last_error_at = why, now
         self.failing_since = self.failing_since or now
