@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from oneoff.entrance.faces import Faces
+from oneoff.entrance.observer import Observer
 from oneoff.server import create_faces
 from tests.operations.home import Home, open_home
 
@@ -40,7 +41,7 @@ def faces(home: Home) -> Faces:
 @pytest.fixture
 async def client(faces: Faces, home: Home) -> AsyncIterator[httpx2.AsyncClient]:
     """With the admin's token; addresses are whole: /v1/…, /render/v1/…, /api/v1/…"""
-    transport = httpx2.ASGITransport(app=faces, raise_app_exceptions=False)
+    transport = httpx2.ASGITransport(app=Observer(faces), raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {home.admin_token}"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://test", headers=headers) as made:
         yield made

@@ -113,7 +113,7 @@ async def test_a_bug_is_told_with_the_id_of_the_request_and_without_its_words(
     monkeypatch.setattr("oneoff.operations.runs.get_run", broken)
     response = await client.get(f"/v1/services/srv-{'0' * 20}/jobs/job-{'0' * 20}")
     check_error(response, 500)
-    assert response.json()["id"] == response.headers["render-request-id"]
+    assert response.json()["id"] == response.headers["render-request-id"] == response.headers["oneoff-request-id"]
     assert "secret" not in response.text
 
 

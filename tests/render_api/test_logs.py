@@ -27,9 +27,9 @@ FACE = "/render/v1"
 class Log:
     """Of a job, written as the engine does."""
 
-    def __init__(self, home: Home, job_id: str) -> None:
+    def __init__(self, home: Home, job_id: str, begin_us: int | None = None) -> None:
         self._writer = LogWriter(log_folder(home.context.settings.logs_dir, "run-" + job_id[4:]), 1 << 28)
-        self._time_us = to_us(home.context.clock.now())
+        self._time_us = to_us(home.context.clock.now()) if begin_us is None else begin_us
 
     def write(self, data: bytes, stream: str = "stdout", later_us: int = 0) -> None:
         """Without `later_us` at the same moment as what was written before."""
@@ -64,12 +64,14 @@ async def ask(client: httpx2.AsyncClient, home: Home, resource: str | list[str],
     return page
 
 
-async def ask_all(client: httpx2.AsyncClient, home: Home, resource: str | list[str], **more: Any) -> list[Any]:
-    """Page by page, until there are no more."""
+async def ask_all(
+    client: httpx2.AsyncClient, home: Home, resource: str | list[str], most: int = 0, **more: Any
+) -> list[Any]:
+    """Page by page, until there are no more. Up to `most` lines of one time may make a page larger than asked for."""
     found: list[Any] = []
     page = await ask(client, home, resource, **more)
     while True:
-        assert len(page["logs"]) <= int(more.get("limit", 20))
+        assert len(page["logs"]) <= max(int(more.get("limit", 20)), most)
         found = page["logs"] + found if more["direction"] == "backward" else found + page["logs"]
         if not page["hasMore"]:
             return found
@@ -88,8 +90,9 @@ async def test_pages_lose_and_repeat_no_line_in_either_direction_though_many_hav
     service_id = await add_service(home)
     jobs = [await start_job(client, home, service_id) for _ in range(3)]
     wanted = []
+    begin_us = to_us(home.context.clock.now())
     for number, job_id in enumerate(jobs):
-        log = Log(home, job_id)
+        log = Log(home, job_id, begin_us)  # all of them at once
         for piece in range(2):
             lines = [f"{number} {piece} {line}" for line in range(number * 2 + 3)]
             log.write("".join(f"{line}\n" for line in lines).encode(), later_us=piece % 2)
@@ -98,8 +101,8 @@ async def test_pages_lose_and_repeat_no_line_in_either_direction_though_many_hav
         await finish(home, job_id)
     for resource in (service_id, jobs):
         for limit in (1, 7):
-            forward = await ask_all(client, home, resource, direction="forward", limit=limit)
-            backward = await ask_all(client, home, resource, direction="backward", limit=limit)
+            forward = await ask_all(client, home, resource, direction="forward", most=3, limit=limit)
+            backward = await ask_all(client, home, resource, direction="backward", most=3, limit=limit)
             assert sorted(messages(forward)) == sorted(wanted)
             assert messages(backward) == messages(forward)
             assert len({each["id"] for each in forward}) == len(wanted)

@@ -42,6 +42,7 @@ class _Request:
         self._scope = scope
         self._send = send
         self._id = _id_of(scope)
+        scope.setdefault("state", {})["request_id"] = self._id
         self._began = time.perf_counter()
         self._status = 0  # until the answer begins
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oneoff.chance import take
+from oneoff.core.ids import CHANCE_BYTES
 
 _ALWAYS = {
     "Vary": "Origin",
@@ -23,14 +22,14 @@ _UNLIMITED = {"Ratelimit-Limit": "1000000", "Ratelimit-Remaining": "1000000", "R
 
 
 class Headers:
-    """Gives each request an id, too: handlers find it as `request.state.request_id`."""
+    """With the id that the request has in the server's log: handlers find it as `request.state.request_id`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = str(uuid.UUID(bytes=take(16), version=4))
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id = scope.setdefault("state", {}).setdefault("request_id", "") or take(CHANCE_BYTES).hex()
+        scope["state"]["request_id"] = request_id
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
