@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
+import ssl
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 _LINE = re.compile(
@@ -32,13 +35,19 @@ class SyslogReceiver:
         self.hangs = False  # takes connections, reads nothing
         self.resets_after: int | None = None  # so many messages, of each connection
         self.port = 0
+        self._tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> SyslogReceiver:
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
+
+    def use_tls(self, folder: Path) -> None:
+        """With the certificate of tests/rig/rsyslog.py; before `start`."""
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(folder / "cert.pem", folder / "key.pem")
 
     async def stop(self, *, abort: bool = True) -> None:
         if self._server is not None:
@@ -108,8 +117,6 @@ class OtlpReceiver:
         return [found[position] for position in sorted(found)]
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        import gzip
-
         with suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()

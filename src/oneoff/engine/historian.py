@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from oneoff import journal
 from oneoff.core.plan import Plan
 from oneoff.core.retention import Retention, oldest_kept, runs_to_drop, within
 from oneoff.engine.context import Context
+from oneoff.engine.unsent import count_unsent_lines
 from oneoff.logs.folder import log_folder
-from oneoff.store import crons, history, runs
+from oneoff.store import crons, history, log_positions, runs
 from oneoff.store.database import Connection
 from oneoff.store.history import Line
 
@@ -67,7 +69,8 @@ class Historian:
         chosen, self._place = await context.database.read(look)
         for begin in range(0, len(chosen), _RUNS_IN_A_TRANSACTION):
             some = chosen[begin : begin + _RUNS_IN_A_TRANSACTION]
-            gone = await context.database.run(lambda c, some=some: history.drop_ended(c, some))  # type: ignore[misc]
+            unsent = await count_unsent_lines(context, some)
+            gone = await context.database.run(partial(_drop, run_ids=some, unsent=unsent))
             folders = [log_folder(context.settings.logs_dir, run_id) for run_id in gone]
             await asyncio.to_thread(_remove, folders)
         if chosen:
@@ -90,6 +93,12 @@ class Historian:
             await asyncio.to_thread(_remove, unknown)
             if unknown:
                 journal.info("logs without a run removed", folders=len(unknown))
+
+
+def _drop(connection: Connection, run_ids: Sequence[str], unsent: Mapping[str, int]) -> list[str]:
+    """`unsent` lines by run: their log stream is told that they are dropped."""
+    log_positions.drop(connection, unsent)
+    return history.drop_ended(connection, run_ids)
 
 
 def _choose(connection: Connection, plan: Plan, place: Place, now: datetime) -> tuple[list[str], Place]:
