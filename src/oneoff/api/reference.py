@@ -48,8 +48,10 @@ def render_errors() -> str:
 
 
 def walk_errors(root: type[errors.OneoffError] = errors.OneoffError) -> Iterator[type[errors.OneoffError]]:
-    """The leaves, and whatever else has a code of its own."""
+    """The leaves, and whatever else has a code of its own; not what a module keeps to itself."""
     for each in root.__subclasses__():
+        if each.__name__.startswith("_"):
+            continue
         below = list(walk_errors(each))
         yield from below
         if not below or each is errors.StartFailed:
