@@ -25,7 +25,7 @@ _COMMANDS = {
     "attach": ("running:attach", "Follow a run from its first byte to its end."),
     "wait": ("running:wait", "Wait for the end of a run, without its output."),
     "logs": ("logs:logs", "Print the output of a run."),
-    "cancel": ("runs:cancel", "End a run."),
+    "cancel": ("cancel:cancel", "End runs."),
     "extend": ("extend:extend", "Give a going run more time."),
     "rerun": ("rerun:rerun", "Run the very same once more, and wait for it."),
     "runs": ("runs:runs", "The history of runs."),

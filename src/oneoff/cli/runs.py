@@ -1,4 +1,4 @@
-"""`oneoff runs list|show` and `oneoff cancel`."""
+"""`oneoff runs list|show`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def list_runs(
         print_json(answer.text)
         return
     rows = [
-        (r["id"], r["service"], _state(r), r["trigger"], age(r["created_at"]), _took(r), _short(command_text(r)))
+        (r["id"], r["service"], state_of(r), r["trigger"], age(r["created_at"]), _took(r), _short(command_text(r)))
         for r in answer.value["items"]
     ]
     print_table(("ID", "SERVICE", "STATUS", "TRIGGER", "AGE", "TOOK", "COMMAND"), rows, _nothing(query))
@@ -75,26 +75,7 @@ def show_run(session: Session, run_id: str, as_json: bool) -> None:
     print_fields(run)
 
 
-@click.command(short_help="End a run.")
-@click.argument("run_id", metavar="RUN")
-@json_option
-@pass_session
-def cancel(session: Session, run_id: str, as_json: bool) -> None:
-    """Ask RUN to end: TERM, after a grace KILL. Does not wait; a run that has ended stays as it is."""
-    answer = session.client.call("POST", f"/runs/{run_id}/cancel")
-    if as_json:
-        print_json(answer.text)
-        return
-    run = answer.value
-    if run["status"] == "canceled":
-        click.echo(f"{run['id']} is canceled")
-    elif run["finished_at"]:
-        click.echo(f"{run['id']} had ended before: {_state(run)}")
-    else:
-        click.echo(f"{run['id']} is being ended; `oneoff wait {run['id']}` tells when")
-
-
-def _state(run: Mapping[str, Any]) -> str:
+def state_of(run: Mapping[str, Any]) -> str:
     if run["status"] != "failed":
         return str(run["status"])
     return f"failed: exit code {run['exit_code']}" if run["reason"] == "nonzero_exit" else f"failed: {run['reason']}"
