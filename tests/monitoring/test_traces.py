@@ -97,6 +97,7 @@ def do_a_run(folder: Path, **headers: str) -> dict[str, Any]:
             body = {"command": ["echo", SECRET], "variables": {"PASSWORD": SECRET}}
             run: dict[str, Any] = client.post(f"/services/{service.json()['id']}/runs", json=body).json()
             deadline = time.monotonic() + 20
+            assert client.get(f"{server.url}/metrics").status_code == 200
             while not run["finished_at"]:
                 assert time.monotonic() < deadline, run
                 run = client.get(f"/runs/{run['id']}").json()
@@ -138,6 +139,7 @@ def test_a_request_and_its_run_are_told_as_spans(receiver: Receiver, tmp_path: P
         assert (step.trace_id, step.parent_span_id) == (whole.trace_id, whole.span_id), name
         assert attributes(step)["oneoff.run"] == run["id"]
         assert whole.start_time_unix_nano <= step.start_time_unix_nano <= step.end_time_unix_nano
+    assert [span.name for span in receiver.spans if "metrics" in span.name] == []
     assert SECRET.encode() not in receiver.raw
     assert b"PASSWORD" not in receiver.raw
 

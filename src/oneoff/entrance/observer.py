@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import nullcontext
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,7 @@ _HEADER = HEADER.lower().encode()
 _GIVEN = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER = "other"
+_NOT_TRACED = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
 _BROKEN = 500
 
 
@@ -47,8 +49,9 @@ class _Request:
         self._status = 0  # until the answer begins
 
     async def serve(self, app: ASGIApp, receive: Receive) -> None:
-        asked = tracing.request(self._scope["method"], self._scope["headers"])
-        with journal.about(request=self._id), asked as tell_trace:
+        headers, is_traced = self._scope["headers"], self._scope["path"] not in _NOT_TRACED
+        traced = tracing.request(self._scope["method"], headers) if is_traced else nullcontext()
+        with journal.about(request=self._id), traced as tell_trace:
             try:
                 await app(self._scope, receive, self._answer)
             except Exception as problem:
