@@ -28,7 +28,8 @@ async def post(
 ) -> Answer:
     """What came of it; never raises for what the receiver does. `limit` is for the whole exchange, with the resolving
     of the name."""
-    await asyncio.to_thread(_trust)  # made once, and slowly
+    if address.startswith("https:"):
+        await asyncio.to_thread(_trust)  # made once, and slowly
     try:
         async with asyncio.timeout(limit):
             return await _post(address, headers, body, networks)
@@ -59,7 +60,9 @@ async def _post_to(found: str, address: str, headers: Mapping[str, str], body: b
     sent = {"User-Agent": f"oneoff/{__version__}", "Accept-Encoding": "identity", **headers}
     sent["Host"] = url.netloc.decode()
     async with (
-        httpx2.AsyncClient(verify=_trust(), timeout=None, trust_env=False, follow_redirects=False) as client,
+        httpx2.AsyncClient(
+            verify=url.scheme == "https" and _trust(), timeout=None, trust_env=False, follow_redirects=False
+        ) as client,
         client.stream(
             "POST",
             url.copy_with(host=found),
