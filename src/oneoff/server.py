@@ -124,8 +124,7 @@ class _Server:
         database = self._parts.open_database(settings.store_url)
         stack.callback(database.close)
         await database.run(upgrade)
-        loop = asyncio.get_running_loop()
-        database.on_events(lambda: loop.call_soon_threadsafe(self._signals.events_happened))
+        database.on_events(self._signals.events_happened)
         clock = SystemClock()
         installed: Installation = await set_up(database, sealer, clock, settings.data_dir, first_plan_id(offers.plans))
         # Two servers of one installation on one machine would both drive its containers.

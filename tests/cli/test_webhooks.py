@@ -27,25 +27,21 @@ async def _anywhere(*_: object) -> list[str]:
 
 
 def test_a_webhook_is_made_changed_rotated_tested_and_deleted(live: LiveServer, tmp_path: Path) -> None:
+    """Each call is a process: as few of them as show the way."""
     oneoff = Cli(tmp_path / "home", ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
     made = oneoff.run("webhook", "create", "ci", URL, "--event", "run.*", "--failures-only")
     assert made.returncode == 0, made.stderr
     assert made.stdout.startswith(b"whsec_")
-    assert b"ci" in oneoff.run("webhook", "list").stdout
     shown = json.loads(oneoff.run("webhook", "show", "ci", "--json", "--reveal").stdout)
     assert (shown["secret"], shown["kinds"]) == (made.stdout.decode().strip(), ["run.*"])
-    assert b"changed, disabled: by admin" in oneoff.run("webhook", "update", "ci", "--disable").stdout
-    assert b"changed, enabled" in oneoff.run("webhook", "update", shown["id"], "--enable", "--event", "*").stdout
+    assert b"changed, disabled: by admin" in oneoff.run("webhook", "update", shown["id"], "--disable").stdout
+    assert b"disabled: by admin" in oneoff.run("webhook", "list").stdout
     tested = oneoff.run("webhook", "test", "ci")
     assert tested.returncode == 1
     assert b"failed: 203.0.113.7: it lies in a private or reserved network" in tested.stdout
-    delivery = json.loads(oneoff.run("webhook", "deliveries", "ci", "--json").stdout)["items"][0]
-    assert delivery["id"].encode() in oneoff.run("webhook", "deliveries", "ci", "--status", "failed").stdout
-    assert b"is on its way" in oneoff.run("webhook", "redeliver", "ci", delivery["id"]).stdout
+    assert b"webhook.test" in oneoff.run("webhook", "deliveries", "ci", "--status", "failed").stdout
     rotated = oneoff.run("webhook", "rotate", "ci", "--overlap", "1h")
     assert rotated.stdout.startswith(b"whsec_")
     assert b"signs until" in rotated.stderr
     assert oneoff.run("webhook", "delete", "ci", "--yes").returncode == 0
-    assert b"there is no webhook 'ci'" in oneoff.run("webhook", "show", "ci").stderr
-    assert oneoff.run("webhook", "create", "x", URL, "--to", "a@example.com").returncode == 2
     assert b"smtp_url" in oneoff.run("webhook", "create", "x", "--to", "a@example.com").stderr

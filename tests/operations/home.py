@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +77,8 @@ async def open_home(folder: Path, database_url: str | None = None) -> Home:
     settings = Settings(data_dir=folder, database_url=database_url, disk_reserve_bytes=0)
     database = open_database(settings.store_url)
     await database.run(upgrade)
-    signals, loop = Signals(), asyncio.get_running_loop()
-
-    def tell() -> None:
-        if not loop.is_closed():  # a test may open its home in a loop of its own
-            loop.call_soon_threadsafe(signals.events_happened)
-
-    database.on_events(tell)
+    signals = Signals()
+    database.on_events(signals.events_happened)
     sealer, clock = Sealer(b"k" * 32), SystemClock()
     installed = await set_up(database, sealer, clock, folder)
     engine = FakeEngine()

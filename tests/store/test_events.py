@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, text
 from oneoff.core.ids import make_id
 from oneoff.errors import NotFound
 from oneoff.store import events, installation
+from oneoff.store.database import open_database
 from oneoff.store.events import Event, EventFilter
 from oneoff.store.schema import migrate, upgrade
 
@@ -123,6 +125,21 @@ async def test_what_a_failed_transaction_recorded_never_happened(opened: Any) ->
             break
         await asyncio.sleep(0.01)
     assert told == [1]
+
+
+def test_a_loop_that_is_gone_does_not_end_the_thread_that_writes(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path / 'oneoff.db'}")
+
+    async def open_and_listen() -> None:
+        await database.run(upgrade)
+        await database.run(lambda c: installation.save_workspace_if_absent(c, WORKSPACE, "w", "team", NOW))
+        database.on_events(lambda: None)
+
+    asyncio.run(open_and_listen())
+    for number in range(2):
+        asyncio.run(asyncio.wait_for(save(database, event_of(number)), 5))
+    assert len(asyncio.run(after(database, 0))) == 2
+    database.close()
 
 
 async def test_lists_go_both_ways_with_every_filter(opened: Any) -> None:

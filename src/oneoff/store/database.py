@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from oneoff import metrics
 from oneoff.errors import OneoffError, StoreUnavailable
 from oneoff.store import counting, events
+from oneoff.store.bell import Bell
 from oneoff.store.sqlite import SqliteDatabase
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Database(Protocol):
         """Run `work` on a consistent, read-only view."""
 
     def on_events(self, tell: Callable[[], object]) -> None:
-        """`tell` is called, in any thread, after each commit of this process with events in it."""
+        """`tell` is called in the event loop of the caller after each commit of this process with events in it."""
 
     def close(self) -> None: ...
 
@@ -55,7 +56,7 @@ class PostgresDatabase:
             isolation_level="REPEATABLE READ",
         )
         self._threads = ThreadPoolExecutor(_POSTGRES_CONNECTIONS, "store")
-        self._tell: Callable[[], object] = lambda: None
+        self._bell = Bell()
 
     @property
     def engine(self):  # type: ignore[no-untyped-def]
@@ -68,7 +69,7 @@ class PostgresDatabase:
         return await self._in_thread(work, is_write=False)
 
     def on_events(self, tell: Callable[[], object]) -> None:
-        self._tell = tell
+        self._bell.listen(tell)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -101,7 +102,7 @@ class PostgresDatabase:
             if is_write:
                 _count(counts, time.perf_counter() - began)
             if happened:
-                self._tell()
+                self._bell.ring()
             return result
         raise StoreUnavailable("too many transactions at once touch the same rows")
 

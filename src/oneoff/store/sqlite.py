@@ -23,6 +23,7 @@ from sqlalchemy.pool import StaticPool
 from oneoff import metrics
 from oneoff.errors import StoreUnavailable
 from oneoff.store import counting, events
+from oneoff.store.bell import Bell
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -57,7 +58,7 @@ class SqliteDatabase:
         self._queue: deque[_Waiting] = deque()
         self._wake = threading.Condition()
         self._closing = False
-        self._tell: Callable[[], object] = lambda: None
+        self._bell = Bell()
         self._happened = False
         self._thread = threading.Thread(target=self._write, name="store-write", daemon=True)
         self._thread.start()
@@ -76,7 +77,7 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._read_now, work)
 
     def on_events(self, tell: Callable[[], object]) -> None:
-        self._tell = tell
+        self._bell.listen(tell)
 
     def close(self) -> None:
         with self._wake:
@@ -115,7 +116,7 @@ class SqliteDatabase:
             self._answer(batch)
             if self._happened:
                 self._happened = False
-                self._tell()
+                self._bell.ring()
         self._connection.close()
 
     def _take(self) -> list[_Waiting]:
