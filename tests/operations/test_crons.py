@@ -90,7 +90,7 @@ async def test_a_job_may_have_several_crons_with_names_of_their_own(home: Home, 
     ("settings", "problem", "says"),
     [
         ({"expression": "0 0 0 * * *"}, InvalidCron, "seconds"),
-        ({"expression": "@reboot"}, InvalidCron, "after_deploy"),
+        ({"expression": "@reboot"}, InvalidCron, "after.deploy"),
         ({"expression": "61 * * * *"}, InvalidCron, "minute"),
         ({"expression": "0 0 * * " + "1," * 100 + "1"}, InvalidCron, "200 characters"),
         ({"time_zone": "Europe/Berln"}, UnknownTimeZone, "Europe/Berlin"),

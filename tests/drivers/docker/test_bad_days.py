@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from oneoff.drivers.docker.client import Engine
 from oneoff.drivers.docker.driver import DockerDriver
 from oneoff.drivers.driver import ContainerState, LogPosition, Resources
 from oneoff.drivers.registry import DriverChoice, open_driver
-from oneoff.errors import AlreadyStarted, ContainerExists, DriverUnavailable, EngineUnavailable, ExitUnknown
+from oneoff.errors import (
+    AlreadyStarted,
+    ContainerBusy,
+    ContainerExists,
+    DriverUnavailable,
+    EngineUnavailable,
+    ExitUnknown,
+)
 from tests.drivers import commands
 from tests.drivers.bench import INSTANCE, Bench
 from tests.drivers.proxy import Proxy
@@ -22,6 +30,15 @@ from tests.rig import images, process
 from tests.rig.dockerd import Dockerd, private_dockerd
 
 pytestmark = pytest.mark.anyio
+
+
+class NoAnswer:
+    """A request whose answer never comes."""
+
+    async def __aenter__(self) -> None:
+        raise EngineUnavailable("the engine did not answer")
+
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +62,24 @@ async def bench(anyio_backend: str, engine: Dockerd, tmp_path: Path) -> AsyncIte
     bench = Bench(rig, driver, tmp_path)
     yield bench
     await bench.close()
+
+
+async def test_an_engine_killed_at_the_start_cannot_vouch_that_there_was_none(
+    bench: Bench, engine: Dockerd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_killed in (False, True):
+        handle = await bench.create(commands.TRUE)
+        with monkeypatch.context() as patch, pytest.raises(EngineUnavailable):
+            patch.setattr(Engine, "stream", lambda engine, call: NoAnswer())
+            await bench.driver._start(handle)  # type: ignore[attr-defined]
+        if is_killed:
+            engine.kill9()
+            engine.start()
+            with pytest.raises(ContainerBusy):
+                await bench.driver.remove(handle, force=False)
+        else:
+            await bench.driver.remove(handle, force=False)
+        assert await bench.driver.inspect(handle) is ContainerState.ABSENT
 
 
 async def test_an_exit_while_the_engine_is_away_is_collected_with_its_true_code(bench: Bench, engine: Dockerd) -> None:

@@ -75,6 +75,8 @@ class DockerDriver:
         self._cgroup_version = ""
         # Made by this very object and never asked to start: the only ones that need no look before the start.
         self._fresh: set[str] = set()
+        # Asked to start, with no answer: it may have begun, and the engine may have been killed before it kept that.
+        self._doubtful: set[str] = set()
         self._live: dict[str, LiveOutput] = {}
 
     @property
@@ -160,6 +162,9 @@ class DockerDriver:
             if await self.inspect(handle) in (ContainerState.CREATED, ContainerState.ABSENT):
                 raise
             return
+        except EngineUnavailable:
+            self._doubtful.add(handle.engine_id)
+            raise
         if already:
             raise AlreadyStarted(handle.name)
 
@@ -194,6 +199,11 @@ class DockerDriver:
         # A start between our look and the removal, over already: the engine's own record tells.
         if not force and await read_events(self._engine, handle, "start", created_at - 1):
             raise ContainerBusy(handle.name)
+        if handle.engine_id in self._doubtful:
+            self._doubtful.discard(handle.engine_id)
+            # An engine that has forgotten the making was started anew since: it cannot vouch for no start either.
+            if not force and not await read_events(self._engine, handle, "create", created_at - 1):
+                raise ContainerBusy(handle.name)
 
     async def inspect(self, handle: Handle) -> ContainerState:
         inspected = await self._ending.inspect(handle)
