@@ -44,8 +44,8 @@ def parameters(sd: bytes) -> dict[bytes, bytes]:
 def test_a_message_reads_as_documented() -> None:
     assert SyslogWriter("s3cret").write(ORIGIN, line(b"applied 3 migrations")) == (
         b"<14>1 2025-11-26T21:05:35.123456Z shop-production-web migrate run-0000000000000000000a stdout "
-        b'[oneoff@32473 run="run-0000000000000000000a" position="42" service="shop/production/web" job="migrate" '
-        b'stream="stdout" attempt="2" token="s3cret"] applied 3 migrations'
+        b'[oneoff@32473 run="run-0000000000000000000a" service="shop/production/web" job="migrate" attempt="2" '
+        b'position="42" stream="stdout" token="s3cret"] applied 3 migrations'
     )
 
 
@@ -97,7 +97,7 @@ def test_a_token_stays_within_its_parameter(token: str) -> None:
 
 def test_a_token_that_is_an_element_stands_beside_ours() -> None:
     sd = parse(SyslogWriter('[logtail@11993 source_token="abc"]').write(ORIGIN, line(b"x")))["sd"]
-    assert sd.endswith(b'attempt="2"][logtail@11993 source_token="abc"]')
+    assert sd.endswith(b'stream="stdout"][logtail@11993 source_token="abc"]')
     assert b" token=" not in sd
 
 

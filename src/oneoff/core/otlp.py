@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -57,28 +58,33 @@ def _resource_of(service: str, node: str) -> dict[str, str]:
 
 def _to_record(origin: LogOrigin, line: LogLine, observed: str) -> dict[str, Any]:
     number, name = _SEVERITIES[Level.WARNING if line.is_notice else level_of(line.data, line.stream)]
-    attributes: dict[str, str | int] = {
-        "oneoff.run.id": origin.run_id,
-        "oneoff.log.position": line.position,
-        "log.iostream": line.stream,
-        "oneoff.attempt": origin.attempt,
-    }
-    if origin.job is not None:
-        attributes["oneoff.job"] = origin.job
-    if line.cut_bytes:
-        attributes["oneoff.log.cut_bytes"] = line.cut_bytes
-    if line.dropped:
-        attributes["oneoff.log.dropped"] = line.dropped
-    if line.missing_bytes:
-        attributes["oneoff.log.missing_bytes"] = line.missing_bytes
+    changing: dict[str, str | int] = {"oneoff.log.position": line.position}
+    for key, value in (
+        ("oneoff.log.cut_bytes", line.cut_bytes),
+        ("oneoff.log.dropped", line.dropped),
+        ("oneoff.log.missing_bytes", line.missing_bytes),
+    ):
+        if value:
+            changing[key] = value
     return {
         "timeUnixNano": str(line.time_us * 1_000),
         "observedTimeUnixNano": observed,
         "severityNumber": number,
         "severityText": name,
         "body": {"stringValue": _to_text(line)},
-        "attributes": _to_attributes(attributes),
+        "attributes": [*_attributes_of(origin, line.stream), *_to_attributes(changing)],
     }
+
+
+@lru_cache(maxsize=1_024)
+def _attributes_of(origin: LogOrigin, stream: str) -> list[dict[str, Any]]:
+    """Those that are the same for all lines of a stream."""
+    told: dict[str, str | int] = {
+        "oneoff.run.id": origin.run_id,
+        "log.iostream": stream,
+        "oneoff.attempt": origin.attempt,
+    }
+    return _to_attributes(told if origin.job is None else {**told, "oneoff.job": origin.job})
 
 
 def _to_text(line: LogLine) -> str:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from functools import lru_cache
 
 from oneoff.core.clock import from_us
 from oneoff.core.log_level import Level, level_of
@@ -34,47 +34,23 @@ class SyslogWriter:
     is a whole element itself (`[name@12345 key="…"]`), as that element."""
 
     def __init__(self, token: str | None, most_bytes: int = MOST_MESSAGE_BYTES) -> None:
-        is_element = token is not None and is_token_element(token)
-        self._element = token.encode() if token is not None and is_element else b""
-        self._token = {} if token is None or is_element else {"token": token}
+        self._token = _token_of(token)
         self._most = most_bytes
 
     def write(self, origin: LogOrigin, line: LogLine) -> bytes:
         """One message, `most_bytes` at most."""
         level = Level.WARNING if line.is_notice else level_of(line.data, line.stream)
-        moment = from_us(line.time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        names = (
-            _name(origin.service.replace("/", "-"), _HOSTNAME),
-            _name(origin.job or "run", _APP_NAME),
-            _name(origin.run_id, _PROCID),
-            _name("notice" if line.is_notice else line.stream, _MSGID),
-        )
-        head = f"<{_FACILITY * 8 + level}>1 {moment} {' '.join(names)} ".encode()
-        head += write_element(SD_ID, parameters_of(origin, line) | self._token) + self._element + b" "
-        return head + to_msg(line, max(0, self._most - len(head)))
+        seconds, microseconds = divmod(line.time_us, 1_000_000)
+        names, known = _head_of(origin, "notice" if line.is_notice else line.stream)
+        changing = f' position="{line.position}"{_notice_of(line)} stream="{line.stream}"'
+        head = f"<{_FACILITY * 8 + level}>1 {_second(seconds)}.{microseconds:06d}Z {names} [{SD_ID}{known}{changing}"
+        start = head.encode() + self._token
+        return start + to_msg(line, max(0, self._most - len(start)))
 
 
 def is_token_element(token: str) -> bool:
     """Whether it is a structured data element, complete and well-formed."""
     return _TOKEN_ELEMENT.fullmatch(token) is not None
-
-
-def parameters_of(origin: LogOrigin, line: LogLine) -> dict[str, str]:
-    """Run and position together are unique, and the same when a line is sent again."""
-    told = {"run": origin.run_id, "position": str(line.position), "service": origin.service}
-    if origin.job is not None:
-        told["job"] = origin.job
-    told |= {"stream": line.stream, "attempt": str(origin.attempt)}
-    if line.dropped:
-        told["dropped"] = str(line.dropped)
-    if line.missing_bytes:
-        told["missing_bytes"] = str(line.missing_bytes)
-    return told
-
-
-def write_element(sd_id: str, parameters: Mapping[str, str]) -> bytes:
-    told = "".join(f' {name}="{_escape(value)}"' for name, value in parameters.items())
-    return f"[{sd_id}{told}]".encode()
 
 
 def to_msg(line: LogLine, most_bytes: int) -> bytes:
@@ -131,6 +107,37 @@ def _fitting(data: bytes, room: int) -> bytes:
     while (over := len(_without_control(kept)) - room) > 0:
         kept = kept[: -max(1, over // 4)]
     return kept
+
+
+@lru_cache(maxsize=1_024)
+def _head_of(origin: LogOrigin, msgid: str) -> tuple[str, str]:
+    """What is the same in all messages of a run: the names, and the parameters before the position. Run and position
+    together are unique, and the same when a line is sent again."""
+    names = (
+        _name(origin.service.replace("/", "-"), _HOSTNAME),
+        _name(origin.job or "run", _APP_NAME),
+        _name(origin.run_id, _PROCID),
+        _name(msgid, _MSGID),
+    )
+    told = {"run": origin.run_id, "service": origin.service, "job": origin.job, "attempt": str(origin.attempt)}
+    return " ".join(names), "".join(f' {name}="{_escape(v)}"' for name, v in told.items() if v is not None)
+
+
+def _notice_of(line: LogLine) -> str:
+    dropped = f' dropped="{line.dropped}"' if line.dropped else ""
+    return dropped + (f' missing_bytes="{line.missing_bytes}"' if line.missing_bytes else "")
+
+
+def _token_of(token: str | None) -> bytes:
+    """The end of the structured data."""
+    if token is None:
+        return b"] "
+    return f"]{token} ".encode() if is_token_element(token) else f' token="{_escape(token)}"] '.encode()
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return from_us(seconds * 1_000_000).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _name(text: str, most: int) -> str:
