@@ -43,7 +43,7 @@ def test_several_runs_are_canceled_and_all_of_a_service(oneoff: Cli) -> None:
     for run in (first, second):
         assert oneoff.run("wait", run).returncode == 130
     refused = oneoff.run("cancel", "--all", "--service", PATH)
-    assert (refused.returncode, b"Cancel 1 runs?" in refused.stderr) == (2, True)
+    assert (refused.returncode, f"Cancel {third}?".encode() in refused.stderr) == (2, True)
     said = oneoff.run("cancel", "--all", "--service", PATH, "--yes").stdout.decode()
     assert third in said
     assert other not in said

@@ -37,7 +37,8 @@ def cancel(
         if not run_ids:
             click.echo("no run is going", err=True)
             return
-        ask(f"Cancel {len(run_ids)} runs?", yes=yes)
+        what = run_ids[0] if len(run_ids) == 1 else f"{len(run_ids)} runs"
+        ask(f"Cancel {what}?", yes=yes)
     for run_id in run_ids:
         answer = session.client.call("POST", f"/runs/{run_id}/cancel")
         if as_json:
