@@ -105,7 +105,9 @@ async def test_a_test_answers_what_came_of_it_and_is_in_the_log(client: Client) 
         assert receiver.got[0].headers["authorization"] == "Basic dTpnZWhlaW0="
         assert (receiver.got[0].path, is_local(receiver)) == ("/hook?key=geheim", True)
         assert (await client.get(f"{address}/deliveries")).json() == {"items": [told], "next_cursor": None}
-        again = (await client.post(f"{address}/deliveries/{told['id']}/redeliver")).json()
+        key, once_more = {"Idempotency-Key": "k"}, f"{address}/deliveries/{told['id']}/redeliver"
+        again = (await client.post(once_more, headers=key)).json()
+        assert (await client.post(once_more, headers=key)).json() == again
         assert (again["status"], again["event_id"]) == ("pending", told["event_id"])
         pending = (await client.get(f"{address}/deliveries", params={"status": "pending"})).json()["items"]
         assert [each["id"] for each in pending] == [again["id"]]

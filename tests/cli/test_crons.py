@@ -34,7 +34,8 @@ def test_a_cron_is_made_shown_paused_and_deleted(oneoff: Cli) -> None:
     words = ("--schedule", "30 2 * * MON-FRI", "--zone", "Europe/Berlin", "--overlap", "queue", "--jitter", "1m")
     made = oneoff.run("cron", "create", JOB, *words)
     assert made.returncode == 0, made.stderr
-    assert b"shop/production/web:backup:schedule made: At 02:30, Monday to Friday, Europe/Berlin" in made.stdout
+    told = b"At 02:30, Monday to Friday, Europe/Berlin; clock changes: debian"
+    assert b"shop/production/web:backup:schedule made: " + told in made.stdout
     assert b"next: " in made.stdout
     name = f"{JOB}:schedule"
     shown = oneoff.run("cron", "show", name).stdout.decode()
@@ -43,11 +44,26 @@ def test_a_cron_is_made_shown_paused_and_deleted(oneoff: Cli) -> None:
     changed = json.loads(oneoff.run("cron", "update", name, "--overlap", "allow", "--json").stdout)
     assert (changed["overlap"], changed["jitter_seconds"]) == ("allow", 60)
     assert b"paused" in oneoff.run("cron", "pause", name).stdout
-    assert b"paused" in oneoff.run("cron", "list", PATH).stdout
+    listed = oneoff.run("cron", "list", PATH).stdout.decode()
+    assert [line for line in listed.splitlines() if " debian " in line and " paused " in line]
     assert oneoff.run("cron", "resume", changed["id"]).returncode == 0
     assert b"no ticks yet" in oneoff.run("cron", "ticks", changed["id"]).stderr
     assert oneoff.run("cron", "delete", name, "--yes").returncode == 0
     assert oneoff.run("cron", "show", changed["id"]).returncode == 1
+
+
+def test_settings_of_a_cron_go_back_to_their_defaults(oneoff: Cli) -> None:
+    bounds = ("--starts", "2026-01-01T00:00:00Z", "--ends", "2036-01-01T00:00:00Z")
+    words = ("--jitter", "1m", "--alert-after", "3", *bounds)
+    assert oneoff.run("cron", "update", f"{JOB}:first", *words).returncode == 0
+    names = ("ends", "jitter", "alert-after")
+    reset = [word for name in names for word in ("--reset", name)]
+    cron = json.loads(oneoff.run("cron", "update", f"{JOB}:first", *reset, "--json").stdout)
+    assert (cron["ends_at"], cron["jitter_seconds"], cron["alert_after_ticks"]) == (None, 0, None)
+    assert cron["starts_at"] == "2026-01-01T00:00:00Z"
+    both = oneoff.run("cron", "update", f"{JOB}:first", "--jitter", "1m", "--reset", "jitter")
+    assert (both.returncode, both.stdout) == (2, b"")
+    assert b"give either --jitter or --reset jitter" in both.stderr
 
 
 def test_pausing_all_of_an_environment_or_of_the_workspace_is_told_at_resume(oneoff: Cli) -> None:

@@ -74,6 +74,34 @@ def test_a_job_keeps_less_of_its_history_and_not_more_than_the_plan(oneoff: Cli)
     assert b"the Team plan keeps at most 1000 runs: ask for less" in refused.stderr
 
 
+def test_settings_of_a_job_go_back_to_their_defaults(oneoff: Cli) -> None:
+    job = f"{PATH}:bounded"
+    bounds = ("--timeout", "1h", "--warn", "5m", "--end-by", "08:00", "--group", "nightly", "--keep-runs", "5")
+    assert oneoff.run("job", "create", job, *bounds, "--retries", "2", "--", "true").returncode == 0
+    assert b"back off: exponential, delay seconds: 10" in oneoff.run("job", "show", job).stdout
+    fields = {
+        "warn": "warn_seconds", "timeout": "timeout_seconds", "end-by": "must_end_by", "group": "concurrency_group",
+        "retries": "retries", "retention": "retention",
+    }  # fmt: skip
+    reset = [word for name in fields for word in ("--reset", name)]
+    changed = json.loads(oneoff.run("job", "update", job, *reset, "--json").stdout)
+    assert {changed[field] for field in fields.values()} == {None}
+    both = oneoff.run("job", "update", job, "--timeout", "1h", "--reset", "timeout")
+    assert (both.returncode, both.stdout) == (2, b"")
+
+
+def test_groups_are_set_and_listed(oneoff: Cli) -> None:
+    assert oneoff.run("group", "set", "db-migrate", "2").stdout == b"group db-migrate: at most 2 at once, 0 going\n"
+    assert json.loads(oneoff.run("group", "set", "db-migrate", "1", "--json").stdout)["limit"] == 1
+    listed = [line.split() for line in oneoff.run("group", "list").stdout.decode().splitlines()]
+    assert listed[0] == ["GROUP", "LIMIT", "GOING"]
+    assert ["db-migrate", "1", "0"] in listed
+    assert oneoff.run("group", "set", "db-migrate", "0").returncode == 2
+    refused = oneoff.run("group", "set", "Not A Name", "1")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert b"cannot name a group" in refused.stderr
+
+
 def test_usage_is_a_table_with_its_total_or_csv_or_json(oneoff: Cli) -> None:
     for _ in range(2):
         assert oneoff.run("run", PATH, "--", "true").returncode == 0

@@ -316,12 +316,16 @@ async def test_a_cron_job_is_run_now_and_what_was_going_is_canceled(client: http
         ("canceled", "nightly"),
     ]
     assert all(wrong(each["job"], JOB) == [] for each in jobs)
+    third = await ask(client, "POST", address, headers={"Idempotency-Key": "k"})
+    again = await ask(client, "POST", address, headers={"Idempotency-Key": "k"})
+    assert (again["id"], again["status"]) == (third["id"], "pending") != (second["id"], "pending")
     assert await ask(client, "DELETE", address, 204) is None
     assert (await ask(client, "GET", f"/services/{service['id']}/jobs"))[0]["job"]["status"] == "canceled"
     worker = await create(client, home, name="other")
     assert "background_worker" in await ask(client, "POST", f"/cron-jobs/{worker['id']}/runs", 404)
     bare = (await client.post("/api/v1/services", json={"path": "a/b/c", "type": "cron_job", "image": IMAGE})).json()
-    assert "job named cron" in await ask(client, "POST", f"/cron-jobs/{bare['id']}/runs", 400)
+    refused = await ask(client, "POST", f"/cron-jobs/{bare['id']}/runs", 400)
+    assert "`oneoff job create a/b/c:cron -- COMMAND`" in refused
 
 
 async def test_a_cron_job_without_a_command_has_that_of_its_image(client: httpx2.AsyncClient, home: Home) -> None:

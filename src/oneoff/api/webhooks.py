@@ -96,9 +96,13 @@ async def list_deliveries(
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", status_code=201, response_model=DeliveryShape)
-async def redeliver(webhook_id: str, delivery_id: str, request: Request) -> Response:
+async def redeliver(
+    webhook_id: str, delivery_id: str, request: Request, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Send the same event once more, under the same `webhook-id`."""
-    return answer(_to_delivery(await webhooks.redeliver(_admitted(request), webhook_id, delivery_id)), 201)
+    context = _admitted(request)
+    idempotency = await idempotency_of(request, idempotency_key)
+    return answer(_to_delivery(await webhooks.redeliver(context, webhook_id, delivery_id, idempotency)), 201)
 
 
 def _admitted(request: Request) -> Any:

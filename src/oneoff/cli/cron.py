@@ -12,7 +12,7 @@ import click
 
 from oneoff.cli.consent import ask
 from oneoff.cli.job import find_job
-from oneoff.cli.options import Duration
+from oneoff.cli.options import Duration, reset_option, with_reset
 from oneoff.cli.problems import CliError
 from oneoff.cli.results import json_option, more_hint, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
@@ -27,6 +27,17 @@ _OUTCOMES = [
     *("fired", "skipped_overlap", "queued", "replaced", "missed", "paused", "suspended"),
     *("held_by_deploy", "blocked_by_plan", "no_live_image", "refused"),
 ]
+_RESETTABLE = {
+    "zone": "time_zone",
+    "dst": "dst_policy",
+    "overlap": "overlap",
+    "catch-up": "catch_up",
+    "catch-up-window": "catch_up_window_seconds",
+    "jitter": "jitter_seconds",
+    "starts": "starts_at",
+    "ends": "ends_at",
+    "alert-after": "alert_after_ticks",
+}
 _MARKS = {
     "after_gap": "right after the gap of a clock change",
     "first_of_two": "the clock shows this time twice: the first",
@@ -116,11 +127,14 @@ def create(session: Session, /, job_name: str, as_json: bool, **options: Any) ->
 @click.option("--schedule", "expression", metavar="EXPRESSION", help='Such as "30 2 * * MON-FRI".')
 @click.option("--rename", "new_name", metavar="NAME", help="Another name, unique in its job.")
 @_shared_options
+@reset_option(_RESETTABLE)
 @json_option
 @pass_session
-def update(session: Session, /, name: str, as_json: bool, new_name: str | None, **options: Any) -> None:
+def update(
+    session: Session, /, name: str, as_json: bool, new_name: str | None, reset: tuple[str, ...], **options: Any
+) -> None:
     """Change what is given and nothing else; it counts from now on."""
-    changes = _given({**options, "name": new_name})
+    changes = with_reset(_given({**options, "name": new_name}), reset, _RESETTABLE)
     if not changes:
         raise click.UsageError("nothing to change: give an option, for example --schedule or --zone")
     answer = session.client.call("PATCH", f"/crons/{find_cron(session, name)['id']}", body=changes)
@@ -146,6 +160,7 @@ def list_crons(session: Session, /, path: str | None, as_json: bool, **query: An
             f"{each['job']}:{each['name']}",
             each["expression"],
             each["time_zone"],
+            each["dst_policy"],
             each["overlap"],
             _state(each),
             _local(each["next"][0]) if each["next"] else "never",
@@ -153,7 +168,7 @@ def list_crons(session: Session, /, path: str | None, as_json: bool, **query: An
         for each in answer.value["items"]
     ]
     empty = 'no crons yet: `oneoff cron create shop/production:JOB --schedule "30 2 * * *"` makes one'
-    print_table(("ID", "CRON", "SCHEDULE", "ZONE", "OVERLAP", "STATE", "NEXT"), rows, empty)
+    print_table(("ID", "CRON", "SCHEDULE", "ZONE", "CLOCKS", "OVERLAP", "STATE", "NEXT"), rows, empty)
     more_hint(answer.value)
 
 
@@ -179,7 +194,7 @@ def preview(session: Session, /, expression: str, as_json: bool, **options: Any)
         print_json(answer.text)
         return
     told = answer.value
-    click.echo(f"{_sentence(told)}; clock changes: {told['dst_policy']}")
+    click.echo(_sentence(told))
     for each in told["items"]:
         click.echo(_instant(each, told["time_zone"]))
 
@@ -314,7 +329,7 @@ def _print_cron(answer: Answer, as_json: bool) -> None:
 
 
 def _sentence(told: Mapping[str, Any]) -> str:
-    return f"{told['description']}, {told['time_zone']}"
+    return f"{told['description']}, {told['time_zone']}; clock changes: {told['dst_policy']}"
 
 
 def _state(each: Mapping[str, Any]) -> str:

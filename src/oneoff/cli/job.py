@@ -15,10 +15,12 @@ from oneoff.cli.options import (
     group_option,
     read_retries,
     read_variables,
+    reset_option,
     retry_options,
     set_group,
     time_options,
     variable_options,
+    with_reset,
 )
 from oneoff.cli.problems import CliError
 from oneoff.cli.results import age, command_text, json_option, more_hint, print_fields, print_json, print_table
@@ -31,6 +33,16 @@ if TYPE_CHECKING:
 
 _JOB_ID = re.compile(r"jdf-[0-9a-z]{20}")
 _GATES = {"before-deploy": "before_deploy", "after-deploy": "after_deploy", "none": None}
+_RESETTABLE = {
+    "timeout": "timeout_seconds",
+    "instance-type": "instance_type",
+    "entrypoint": "entrypoint",
+    "retries": "retries",
+    "retention": "retention",
+    "group": "concurrency_group",
+    "end-by": "must_end_by",
+    "warn": "warn_seconds",
+}
 _HINT = "write PATH:NAME, for example shop/production:migrate"
 
 
@@ -90,12 +102,16 @@ def create(session: Session, /, name: str, as_json: bool, **options: Any) -> Non
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARG]...]")
 @_shared_options
 @click.option("--unset", "unset", multiple=True, metavar="KEY", help="Remove a variable of the job.")
+@reset_option(_RESETTABLE)
 @json_option
 @pass_session
-def update(session: Session, /, name: str, as_json: bool, unset: tuple[str, ...], **options: Any) -> None:
-    """Change what is given and nothing else. Runs that were accepted keep what they were made with."""
-    changes = _settings(session, **options)
-    if "retention" in changes and len(changes["retention"]) == 1:
+def update(
+    session: Session, /, name: str, as_json: bool, unset: tuple[str, ...], reset: tuple[str, ...], **options: Any
+) -> None:
+    """Change what is given and nothing else. Runs that were accepted keep what they were made with. --reset retention
+    keeps as much as the plan does."""
+    changes = with_reset(_settings(session, **options), reset, _RESETTABLE)
+    if changes.get("retention") and len(changes["retention"]) == 1:
         changes["retention"] = (find_job(session, name)["retention"] or {}) | changes["retention"]
     if unset:
         changes["variables"] = changes.get("variables", {}) | dict.fromkeys(unset)
@@ -226,6 +242,10 @@ def _retention(runs: int | None, days: int | None) -> dict[str, int] | None:
     return {name: value for name, value in given.items() if value is not None} or None
 
 
+def _told(name: str, value: object) -> str:
+    return f"{name.replace('_', ' ')}: {' '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
 def _path_of(found: Mapping[str, Any]) -> str:
     return f"{found['service']}:{found['name']}"
 
@@ -244,7 +264,7 @@ def _print_job(answer: Answer, as_json: bool) -> None:
     fields["variables"] = " ".join(sorted(fields["variables"]))
     for each in ("retries", "retention"):
         if fields[each] is not None:
-            fields[each] = ", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in fields[each].items())
+            fields[each] = ", ".join(_told(name, value) for name, value in fields[each].items() if value)
     if isinstance(fields["entrypoint"], list):
         fields["entrypoint"] = " ".join(fields["entrypoint"])
     print_fields(fields)

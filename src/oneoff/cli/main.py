@@ -33,6 +33,7 @@ _COMMANDS = {
     "apply": ("apply:apply", "Make and change jobs and crons from a file."),
     "batch": ("batch:batch", "Batches: one command with many arguments."),
     "cron": ("cron:cron", "Crons: jobs that run by the clock."),
+    "group": ("groups:group", "Concurrency groups: how many runs at once."),
     "events": ("events:events", "What happened, and what happens from now on."),
     "webhook": ("webhooks:webhook", "Webhooks: programs, chats and mail that are told what happens."),
     "deploy": ("deploy:deploy", "Make an image the live image of a service."),

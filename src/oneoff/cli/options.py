@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -89,6 +89,21 @@ def read_assignments(assignments: Sequence[str], *, from_own_environment: bool) 
         else:
             raise click.UsageError(f"-e {name}: your environment has no variable of that name; write {name}=VALUE")
     return variables
+
+
+def reset_option(resettable: Mapping[str, str]) -> Callable[[Any], Any]:
+    """--reset, with the names of options as its choices; see `with_reset`."""
+    return click.option(
+        "--reset", multiple=True, type=click.Choice([*resettable]), help="Back to the default; may be repeated."
+    )
+
+
+def with_reset(changes: Mapping[str, Any], reset: Sequence[str], resettable: Mapping[str, str]) -> dict[str, Any]:
+    """The changes, with null for the fields to reset. Raises a usage error when one is changed as well."""
+    for name in reset:
+        if resettable[name] in changes:
+            raise click.UsageError(f"give either --{name} or --reset {name}, not both")
+    return dict(changes) | {resettable[name]: None for name in reset}
 
 
 def variable_options(command: Any) -> Any:

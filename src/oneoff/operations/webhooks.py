@@ -227,19 +227,24 @@ async def list_deliveries(
     return await context.database.read(work)
 
 
-async def redeliver(context: Context, webhook_id: str, delivery_id: str) -> Told:
-    """The same event and body in a delivery of its own, with all its attempts. Raises NotFound, InvalidWebhook."""
+async def redeliver(context: Context, webhook_id: str, delivery_id: str, request: Idempotency | None = None) -> Told:
+    """The same event and body in a delivery of its own, with all its attempts. Raises NotFound, InvalidWebhook,
+    IdempotencyKeyReused."""
     check_id("webhook", webhook_id)
     check_id("delivery", delivery_id)
     now, new_id = context.clock.now(), context.new_id("delivery")
 
     def work(connection: Connection) -> Told:
+        if (made := idempotency.find_resource(connection, request)) is not None:
+            attempts = deliveries.fetch_attempts(connection, [made])[made]
+            return Told(deliveries.get_delivery(connection, webhook_id, made), attempts)
         if not webhooks.get_webhook(connection, webhook_id).enabled:
             raise InvalidWebhook("the webhook is disabled: enable it first", "enabled")
         old = deliveries.get_delivery(connection, webhook_id, delivery_id)
         changes: dict[str, Any] = {"id": new_id, "status": DeliveryStatus.PENDING, "attempts": 0, "finished_at": None}
         new = replace(old, **changes, next_attempt_at=now, created_at=now)
         deliveries.save_new(connection, [new])
+        idempotency.save_resource(connection, request, new_id, now)
         return Told(new, [])
 
     told = await context.database.run(work)

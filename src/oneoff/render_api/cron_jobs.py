@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 
 from oneoff.core.run import Run, RunStatus
 from oneoff.core.service import ServiceType
-from oneoff.entrance.requests import caller_of, context_of, trigger_of
+from oneoff.entrance.requests import caller_of, context_of, idempotency_of, trigger_of
 from oneoff.errors import InvalidBody, NotFound
 from oneoff.operations import crons, jobs, runs, services
 from oneoff.operations.context import Context
@@ -19,6 +19,7 @@ from oneoff.operations.jobs import NO_OVERRIDES, Job, JobFilter, NewJob
 from oneoff.operations.runs import Origin
 from oneoff.operations.services import Service
 from oneoff.render_api.answers import answer, answer_nothing, to_time, without_unset
+from oneoff.render_api.queries import get_idempotency_key
 from oneoff.render_api.routing import at
 from oneoff.render_api.service_shapes import CronFacts
 from oneoff.store.runs import RunFilter
@@ -35,12 +36,13 @@ def routes() -> list[BaseRoute]:
 
 
 async def run_now(request: Request) -> Response:
-    """The runs of its job that are going are canceled."""
+    """The runs of its job that are going are canceled. Sent again under its key, the request touches no newer one."""
     context, caller = context_of(request), caller_of(request).name
     job = await _get_job(context, request.path_params["service_id"])
     going = await _list_going(context, job)
-    run = await jobs.run_job(context, job.id, NO_OVERRIDES, Origin(caller, trigger_of(request)))
-    for each in going:
+    idempotency = await idempotency_of(request, get_idempotency_key(request))
+    run = await jobs.run_job(context, job.id, NO_OVERRIDES, Origin(caller, trigger_of(request)), idempotency)
+    for each in (each for each in going if each.id != run.id and each.created_at <= run.created_at):
         await runs.cancel_run(context, each.id, caller)
     return answer(_to_cron_run(run))
 
@@ -108,7 +110,7 @@ async def _get_job(context: Context, service_id: str) -> Job:
     if (job := await _find_job(context, service_id)) is None:
         raise InvalidBody(
             f"{service.path} needs a job named {JOB_NAME}, or exactly one job, to be run as a cron job: "
-            f"`oneoff job create {service.path} {JOB_NAME} -- COMMAND`"
+            f"`oneoff job create {service.path}:{JOB_NAME} -- COMMAND`"
         )
     return job
 
