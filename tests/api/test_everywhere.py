@@ -31,6 +31,17 @@ CLOSED = [(method, path) for method, path in operations() if path not in PUBLIC]
 OF_ONE_THING = [(method, path) for method, path in CLOSED if "{" in path and not path.endswith("/{name}")]
 
 
+def test_every_request_that_creates_takes_an_idempotency_key() -> None:
+    creating = [each for item in DESCRIBED["paths"].values() for each in item.values() if "201" in each["responses"]]
+    assert len(creating) > 10
+    without = [
+        each["operationId"]
+        for each in creating
+        if "idempotency-key" not in {parameter["name"] for parameter in each.get("parameters", [])}
+    ]
+    assert not without
+
+
 def check_problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"

@@ -77,8 +77,9 @@ def test_a_job_keeps_less_of_its_history_and_not_more_than_the_plan(oneoff: Cli)
 def test_settings_of_a_job_go_back_to_their_defaults(oneoff: Cli) -> None:
     job = f"{PATH}:bounded"
     bounds = ("--timeout", "1h", "--warn", "5m", "--end-by", "08:00", "--group", "nightly", "--keep-runs", "5")
-    assert oneoff.run("job", "create", job, *bounds, "--retries", "2", "--", "true").returncode == 0
-    assert b"back off: exponential, delay seconds: 10" in oneoff.run("job", "show", job).stdout
+    retries = ("--retries", "2", "--retry-back-off", "fixed")
+    assert oneoff.run("job", "create", job, *bounds, *retries, "--", "true").returncode == 0
+    assert b"back off: fixed, delay seconds: 10" in oneoff.run("job", "show", job).stdout
     fields = {
         "warn": "warn_seconds", "timeout": "timeout_seconds", "end-by": "must_end_by", "group": "concurrency_group",
         "retries": "retries", "retention": "retention",

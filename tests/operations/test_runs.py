@@ -215,6 +215,16 @@ async def test_a_queued_run_tells_its_place_and_what_it_waits_for(home: Home) ->
     assert (await runs.view_run(home.context, second.id)).queue_position == 1
 
 
+async def test_a_suspended_service_takes_runs_and_leaves_those_that_are_going(home: Home) -> None:
+    service = await home.add_service()
+    going = await accept(home, service.id)
+    await home.start(going.id)
+    assert (await services.set_suspended(home.context, service.id, True)).suspended
+    accepted = await accept(home, service.id)
+    found = [await runs.get_run(home.context, each.id) for each in (going, accepted)]
+    assert [(each.status, each.stop_kind) for each in found] == [(RunStatus.RUNNING, None), (RunStatus.QUEUED, None)]
+
+
 async def test_runs_of_a_deleted_service_stay_listed_by_its_id(home: Home) -> None:
     service = await home.add_service()
     run = await accept(home, service.id)

@@ -172,8 +172,11 @@ def retry_options(command: Any) -> Any:
             "--retry-on", type=int, multiple=True, metavar="CODE", help="Retry only ends with this exit code."
         ),
         click.option(
-            "--retry-delay", type=Duration(), metavar="10s", help="Back-off before the first retry; it doubles."
+            "--retry-back-off",
+            type=click.Choice(["exponential", "fixed"]),
+            help="Whether the delay doubles each time. [default: exponential]",
         ),
+        click.option("--retry-delay", type=Duration(), metavar="10s", help="Back-off before the first retry."),
         click.option("--retries", type=click.IntRange(0), metavar="N", help="Try again so often when it fails."),
     ):
         command = option(command)
@@ -183,12 +186,14 @@ def retry_options(command: Any) -> Any:
 def read_retries(given: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the API takes as `retries`; None when nothing was given."""
     if given["retries"] is None:
-        if given["retry_delay"] is not None or given["retry_on"]:
-            raise click.UsageError("--retry-delay and --retry-on need --retries N")
+        if given["retry_delay"] is not None or given["retry_on"] or given["retry_back_off"]:
+            raise click.UsageError("--retry-delay, --retry-back-off and --retry-on need --retries N")
         return None
     retries: dict[str, Any] = {"count": given["retries"]}
     if given["retry_delay"] is not None:
         retries |= {"delay_seconds": given["retry_delay"], "most_delay_seconds": max(given["retry_delay"], 3600)}
+    if given["retry_back_off"]:
+        retries["back_off"] = given["retry_back_off"]
     if given["retry_on"]:
         retries["exit_codes"] = list(given["retry_on"])
     return retries

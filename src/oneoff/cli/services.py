@@ -148,7 +148,7 @@ def suspend(session: Session, path: str, as_json: bool) -> None:
 @json_option
 @pass_session
 def resume(session: Session, path: str, as_json: bool) -> None:
-    """Take new runs again."""
+    """Say that the app is in service again: crons fire from now on."""
     service_id = session.find_service(path)["id"]
     _print_service(session.client.call("POST", f"/services/{service_id}/resume"), as_json)
 
