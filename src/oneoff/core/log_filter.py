@@ -1,21 +1,14 @@
-"""Which lines of a log are wanted: text, `*` for anything, or /a regular expression/. Pure.
-
-Python matches expressions by trial and error, and nobody else works meanwhile: what could take for ever is refused.
-"""
+"""Which lines of a log are wanted: text, `*` for anything, or /a regular expression/. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
+from oneoff.core.line_pattern import LinePattern, TooComplex, compile_pattern
 from oneoff.errors import InvalidBody
 
 MOST_CHARACTERS = 1_024  # of a line that an expression is tried on
 _MOST_PATTERN = 500
-_MOST_REPEATS = 3
-_REPEAT = re.compile(r"\*|\+|\{\d*,\}")
-_OFF_LIMITS = re.compile(r"\\[1-9]|\(\?(?!:|i\))|\)(?:[*+]|\{)")
-_ESCAPED = re.compile(r"\\[^1-9]|\[[^\]]*\]")
 
 Matches = Callable[[str], bool]
 
@@ -27,7 +20,7 @@ def make_filter(text: str, field: str, *, whole: bool = False) -> Matches:
         raise InvalidBody(f"{field} has {len(text)} characters: send at most {_MOST_PATTERN}", field)
     if len(text) > 1 and text.startswith("/") and text.endswith("/"):
         pattern = _compile(text[1:-1], field)
-        return lambda value: pattern.search(value[:MOST_CHARACTERS]) is not None
+        return lambda value: pattern.is_in(value[:MOST_CHARACTERS])
     parts = text.lower().split("*")
     return lambda value: _has_in_order(value.lower(), parts, whole)
 
@@ -45,15 +38,14 @@ def _has_in_order(value: str, parts: list[str], whole: bool) -> bool:
     return True
 
 
-def _compile(pattern: str, field: str) -> re.Pattern[str]:
-    plain = _ESCAPED.sub("", pattern)
-    if _OFF_LIMITS.search(plain) or len(_REPEAT.findall(plain)) > _MOST_REPEATS:
-        raise InvalidBody(
-            f"{field}: an expression may repeat at most {_MOST_REPEATS} times without end, and repeat no group, look "
-            "around or refer back: write a simpler one, or several",
-            field,
-        )
+def _compile(pattern: str, field: str) -> LinePattern:
     try:
-        return re.compile(pattern)
-    except (re.error, OverflowError) as problem:
+        return compile_pattern(pattern)
+    except TooComplex:
+        raise InvalidBody(
+            f"{field}: an expression may neither look around nor refer back, and be no longer than about a thousand "
+            "characters with its repeats written out: write a simpler one, or several",
+            field,
+        ) from None
+    except ValueError as problem:
         raise InvalidBody(f"{field} is no regular expression: {problem}", field) from None
