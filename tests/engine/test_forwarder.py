@@ -17,6 +17,7 @@ from oneoff.drivers.fake_engine import Script
 from oneoff.engine.forwarder import FAILING, RECOVERED, Forwarder
 from oneoff.engine.loop import keep_ticking
 from oneoff.engine.unsent import count_unsent_lines
+from oneoff.errors import StoreUnavailable
 from oneoff.logs.folder import log_folder
 from oneoff.store import events, log_positions, log_streams, tables
 from oneoff.store.events import EventFilter
@@ -418,3 +419,59 @@ async def test_otlp_counts_as_sent_what_is_answered_and_asks_again_what_is_not(
     assert state.lines_dropped == 1
     assert "refused 1 line" in state.last_error
     await otlp.stop()
+
+
+@pytest.mark.parametrize("where", ["_take_up_missed", "_take_up", "_refill", "_stop"])
+async def test_a_database_that_is_away_for_a_moment_costs_no_line(
+    sending: Sending, receiver: SyslogReceiver, start_server: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    away = DatabaseAway(monkeypatch, where)
+    service_id = await sending.world.add_service("web")
+    stream = {"endpoint": f"127.0.0.1:{receiver.port}"}
+    await sending.set_stream(**stream)
+    server = await start_server()
+    runs = [await ended_run(sending, service_id, "one")]
+    await sending.start(server)
+    await sending.until(lambda: away.told or receiver.lines_of(runs[0]) == ["one"])
+    if where == "_stop":
+        await sending.set_stream(**stream)
+    runs.append(await ended_run(sending, service_id, "one"))
+    await sending.until(lambda: away.told)
+    away.is_away = False
+    for run_id in runs:
+        await sending.until(lambda run_id=run_id: receiver.lines_of(run_id) == ["one"])
+
+
+class DatabaseAway:
+    """What this step of the forwarder asks is not answered."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+        self.told = False
+        self.is_away = True
+        self._asking: Any = None
+        for name, is_step in ((step, True), ("_save", False)):
+            monkeypatch.setattr(Forwarder, name, self._watched(getattr(Forwarder, name), is_step=is_step))
+
+    def _watched(self, method: Any, *, is_step: bool) -> Any:
+        async def watched(forwarder: Forwarder, *arguments: Any) -> Any:
+            if is_step and arguments != ([],):
+                self._asking = asyncio.current_task()
+            database = forwarder._context.database
+            try:
+                with pytest.MonkeyPatch.context() as patch:
+                    for name in ("run", "read"):
+                        patch.setattr(database, name, self._asked(getattr(database, name)))
+                    return await method(forwarder, *arguments)
+            finally:
+                self._asking = None if is_step else self._asking
+
+        return watched
+
+    def _asked(self, ask: Any) -> Any:
+        async def asked(work: Any) -> Any:
+            if self._asking is asyncio.current_task() and self.is_away:
+                self.told = True
+                raise StoreUnavailable("it is away")
+            return await ask(work)
+
+        return asked

@@ -48,6 +48,7 @@ class Forwarder:
         self._context = context
         self._node = context.facts.node
         self._streams: list[LogStream] = []
+        self._is_following = False  # all of them, and what was missed was looked for
         self._deliveries: dict[str, LogDelivery] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._saved: dict[str, LogStreamState] = {}
@@ -62,7 +63,12 @@ class Forwarder:
         if self._context.signals.streams_changed or now - self._looked_at >= _LOOK_AGAIN_SECONDS:
             self._context.signals.streams_changed = False
             self._looked_at = now
-            await self._follow_streams()
+            try:
+                await self._follow_streams()
+            except Exception:
+                # Again at once: the mark must not move past runs that were not looked for.
+                self._context.signals.streams_changed, self._is_following = True, False
+                raise
         if not self._deliveries:
             return _LOOK_AGAIN_SECONDS
         await self._take_up_changed()
@@ -84,7 +90,7 @@ class Forwarder:
     async def _follow_streams(self) -> None:
         """Start, stop and replace deliveries; then look for what was missed."""
         found = await self._context.database.read(lambda c: log_streams.list_streams(c, self._context.workspace_id))
-        if [stream.version for stream in found] == [stream.version for stream in self._streams]:
+        if self._is_following and [each.version for each in found] == [each.version for each in self._streams]:
             return
         now = {stream.id: stream for stream in found}
         before = {stream.id: stream for stream in self._streams}
@@ -94,10 +100,14 @@ class Forwarder:
         states = await self._context.database.read(lambda c: log_streams.fetch_states(c, self._node))
         for stream in found:
             if stream.receiver is not None and stream.id not in self._deliveries:
-                await self._start(stream, next(iter(states.get(stream.id, [])), LogStreamState()))
+                try:
+                    await self._start(stream, next(iter(states.get(stream.id, [])), LogStreamState()))
+                except Exception as problem:  # noqa: BLE001 - one that cannot be opened must not stop the others
+                    journal.error("log stream cannot be started", problem, stream=stream.id)
         self._context.signals.is_forwarding = bool(self._deliveries)
         if self._deliveries:
             await self._take_up_missed()
+        self._is_following = True
 
     async def _start(self, stream: LogStream, state: LogStreamState) -> None:
         assert stream.receiver is not None
@@ -117,7 +127,8 @@ class Forwarder:
         journal.info("log stream", stream=stream.id, endpoint=stream.receiver.endpoint)
 
     async def _stop(self, stream_ids: list[str]) -> None:
-        tasks = [self._tasks.pop(stream_id) for stream_id in stream_ids]
+        # Those that were stopped already, when what they confirmed could not be saved, have no task any more.
+        tasks = [self._tasks.pop(stream_id) for stream_id in stream_ids if stream_id in self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -145,8 +156,16 @@ class Forwarder:
         changed = self._context.signals.logs
         if not changed:
             return
-        run_ids, node = list(changed), self._node
+        run_ids = list(changed)
         changed.clear()
+        try:
+            await self._take_up(run_ids)
+        except Exception:
+            changed.update(run_ids)
+            raise
+
+    async def _take_up(self, run_ids: list[str]) -> None:
+        node = self._node
 
         def work(connection: Connection) -> list[LogRun]:
             found = log_positions.find_runs(connection, node, run_ids)
@@ -158,7 +177,7 @@ class Forwarder:
         fresh: dict[str, list[LogRun]] = {}
         for run in found:
             stream_id = streams.get(run.origin.run_id)
-            if stream_id is None or run.progress.is_complete:
+            if stream_id not in self._deliveries or run.progress.is_complete:
                 continue
             self._taken_at = self._context.clock.monotonic()
             delivery = self._deliveries[stream_id]
@@ -191,11 +210,11 @@ class Forwarder:
             found = await self._context.database.read(
                 lambda c, s=stream_id, n=limit: log_positions.list_unsent(c, s, self._node, n)  # type: ignore[misc]
             )
-            if len(found) < limit:
-                self._has_more.discard(stream_id)
             # What is confirmed but not saved yet is in the store as it was before.
             known = delivery.runs.keys() | delivery.changed.keys()
             await self._add(delivery, [run for run in found if run.origin.run_id not in known])
+            if len(found) < limit:
+                self._has_more.discard(stream_id)
 
     async def _add(self, delivery: LogDelivery, runs: list[LogRun]) -> None:
         run_ids = [run.origin.run_id for run in runs]
