@@ -17,6 +17,9 @@ _MOST_ENDPOINT = 2_000
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]{1,253})):(?P<port>[0-9]{1,5})")
 _TOKEN = re.compile(r"[ -~]{1,4000}")
 _HEADER = re.compile(r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}): *(?P<value>[!-~][ -~]*)")
+# Headers that say how a request is to be read, and not who sends it.
+_OF_HTTP: tuple[str, ...] = ("connection", "content-encoding", "content-length", "content-type", "expect", "host", "te")
+_OF_HTTP += ("trailer", "transfer-encoding", "upgrade")
 
 
 class LogStreamSetting(StrEnum):
@@ -98,6 +101,10 @@ def check_token(kind: LogStreamKind, token: str) -> str:
     """Raises InvalidLogStream, without the token in its words."""
     if not _TOKEN.fullmatch(token):
         raise InvalidLogStream("it is 1 to 4000 printable ASCII characters", "token")
+    if token != token.strip():  # would be refused as a header later, with the token in the refusal
+        raise InvalidLogStream("it begins or ends with a space", "token")
+    if kind is LogStreamKind.OTLP and header_of(token)[0].lower() in _OF_HTTP:
+        raise InvalidLogStream("its header is one that HTTP itself needs: name the receiver's own", "token")
     if kind is LogStreamKind.SYSLOG and len(token) > 1_000:
         raise InvalidLogStream("with syslog it goes into every line, so it is at most 1000 characters", "token")
     return token

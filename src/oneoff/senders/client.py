@@ -43,6 +43,8 @@ class HttpClient:
                 return HttpAnswer(response.status_code, names, bytes(kept[:most_bytes]))
         except httpx2.TimeoutException as problem:
             raise NoAnswer(f"no answer in time ({type(problem).__name__})") from problem
+        except httpx2.LocalProtocolError as problem:  # its own words repeat the header that holds the token
+            raise NoAnswer("one of the headers is none: look at the token") from problem
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as problem:
             raise NoAnswer(_words(problem)) from problem
 
