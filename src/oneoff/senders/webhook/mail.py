@@ -48,7 +48,8 @@ async def send(server: MailServer, message: Message, limit: float = LIMIT_SECOND
     that for all of it."""
     work = asyncio.get_running_loop().run_in_executor(_threads, _send, server, message, limit)
     try:
-        return await asyncio.wait_for(asyncio.shield(work), 2 * limit)
+        # Not shielded: one that has not had its turn by then must not be sent later, as it is going to be tried again.
+        return await asyncio.wait_for(work, 2 * limit)
     except TimeoutError:
         return Answer(error=f"the mail server took more than {2 * limit:g} s")
 
