@@ -45,6 +45,7 @@ async def test_a_run_is_counted_when_accepted_in_its_slot_started_and_ended(
     await start_server()
     run_id = await world.accept(await world.add_service("web"), trigger=Trigger.CRON)
     await world.until_status(run_id, "running")
+    await eventually(lambda: moved.by('oneoff_run_start_seconds_count{trigger="cron"}') == 1)
     assert metrics.SLOTS_TAKEN.value() == 1
     world.clock.turn(30)
     world.engine.finish(run_id, 3)
@@ -78,6 +79,7 @@ async def test_a_run_that_is_taken_up_again_is_counted_once(world: World, start_
     first = await start_server()
     run_id = await world.accept(await world.add_service("web"))
     await world.until_status(run_id, "running")
+    await eventually(lambda: moved.by('oneoff_run_start_seconds_count{trigger="api"}') == 1)
     await first.crash()
     await start_server()
     world.engine.finish(run_id)
@@ -174,9 +176,8 @@ async def test_a_commit_that_fails_is_counted(tmp_path: Path) -> None:
     assert moved.by("oneoff_store_failures_total") == 1
 
 
-async def test_a_race_that_is_lost_is_counted(home: Home) -> None:
-    if home.context.settings.database_url is None:
-        pytest.skip("SQLite has one writer: no races")
+async def test_a_race_that_is_lost_on_postgres_is_counted(tmp_path: Path, postgres_url: str) -> None:
+    home = await open_home(tmp_path, postgres_url)
     moved = Moved()
     tries: list[int] = []
 
@@ -185,7 +186,10 @@ async def test_a_race_that_is_lost_is_counted(home: Home) -> None:
         if len(tries) == 1:
             connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'race' USING ERRCODE = '40001'; END $$")
 
-    await home.context.database.run(lose_once)
+    try:
+        await home.context.database.run(lose_once)
+    finally:
+        home.close()
     assert (len(tries), moved.by("oneoff_store_retries_total")) == (2, 1)
 
 
