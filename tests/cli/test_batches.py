@@ -154,6 +154,7 @@ def test_the_first_interrupt_cancels_all_and_exits_130(live: LiveServer, oneoff:
         ((PATH, "--count", "2"), 2, b"the command is empty"),
         ((PATH, "--count", "2", "--shell", "a", "--", "b"), 2, b"either --shell or a COMMAND"),
         (("seed", "--count", "2", "--retries", "2"), 2, b"`oneoff job update`"),
+        (("seed", "--count", "2", "--retry-back-off", "fixed"), 2, b"`oneoff job update`"),
         ((PATH, "--items", "nowhere.txt", "--", "work"), 125, b"nowhere.txt cannot be read"),
         ((PATH, "--item", "a\n", "--format", "json", "--", "work"), 2, b"--format goes with --items"),
         (("seed", "--count", "2"), 125, b"there is no job 'seed'"),

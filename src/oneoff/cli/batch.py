@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _STATUSES = ["running", "succeeded", "failed", "canceled"]
 _ITEM_STATUSES = ["waiting", "going", "succeeded", "failed", "canceled"]
 _HINT = "give --items FILE, --item TEXT (again and again), or --count N"
-_ONLY_OF_A_SERVICE = ("shell", "entrypoint", "retries", "retry_on", "retry_delay", "end_by", "warn")
+_ONLY_OF_A_SERVICE = ("shell", "entrypoint", "retries", "retry_on", "retry_delay", "retry_back_off", "end_by", "warn")
 
 
 @click.group(short_help="Batches: one command with many arguments.")
