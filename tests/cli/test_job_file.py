@@ -107,3 +107,10 @@ def test_a_part_is_found_by_its_nearest_place() -> None:
     assert read.find_place("jobs.0.crons.0.jitter_seconds") == (7, 7)
     assert read.find_place("jobs.0.timeout_seconds") == (4, 3)
     assert read.find_place("groups.x.limit") == (1, 1)
+
+
+def test_a_file_that_is_nested_without_end_is_told_like_any_other_problem() -> None:
+    found = read_job_file("[" * 5_000, None, {})
+    assert [problem.text for problem in found.problems] == [
+        "this is no job file: its parts lie within each other far too deep"
+    ]

@@ -64,6 +64,9 @@ def read_job_file(text: str, service: str | None, environment: Mapping[str, str]
     except yaml.YAMLError as problem:
         found.problems.append(Problem(1, 1, f"this is no YAML: {problem}".splitlines()[0]))
         return found
+    except RecursionError:
+        found.problems.append(Problem(1, 1, "this is no job file: its parts lie within each other far too deep"))
+        return found
     _Reader(found, loader, service, environment).read(root)
     return found
 
