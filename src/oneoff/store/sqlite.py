@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from oneoff import metrics
 from oneoff.errors import StoreUnavailable
@@ -47,13 +47,20 @@ class SqliteDatabase:
 
     def __init__(self, url: str) -> None:
         path = Path(url.removeprefix("sqlite:///"))
-        self.engine = _engine(f"file:{path}", _PRAGMAS)
+        self.engine = _engine(f"file:{path}", _PRAGMAS, poolclass=StaticPool)
         self._connection = self.engine.connect()
         self._raw: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]
-        self._readers = [
-            _engine(f"file:{path}?mode=ro", ("query_only=ON", "busy_timeout=5000")) for _ in range(_READERS)
-        ]
-        self._idle: deque[Engine] = deque(self._readers)
+        # One engine for all readers: each statement is compiled once, not once per connection. The connection used last
+        # is used next, so that a quiet server opens one and keeps its pages.
+        self._readers = _engine(
+            f"file:{path}?mode=ro",
+            ("query_only=ON", "busy_timeout=5000"),
+            poolclass=QueuePool,
+            pool_size=_READERS,
+            max_overflow=0,
+            pool_use_lifo=True,
+            pool_reset_on_return=None,
+        )
         self._read_threads = ThreadPoolExecutor(_READERS, "store-read")
         self._queue: deque[_Waiting] = deque()
         self._wake = threading.Condition()
@@ -85,21 +92,17 @@ class SqliteDatabase:
             self._wake.notify()
         self._thread.join()
         self._read_threads.shutdown()
-        for engine in (*self._readers, self.engine):
+        for engine in (self._readers, self.engine):
             engine.dispose()
 
     def _read_now(self, work: Work[T]) -> T:
-        engine = self._idle.popleft()  # as many threads as readers: one is always idle here
-        try:
-            with engine.connect() as connection:
-                raw = connection.connection.driver_connection
-                raw.execute("BEGIN")  # type: ignore[union-attr]
-                try:
-                    return work(connection)
-                finally:
-                    raw.execute("ROLLBACK")  # type: ignore[union-attr]
-        finally:
-            self._idle.append(engine)
+        with self._readers.connect() as connection:  # as many threads as connections: nobody waits here
+            raw = connection.connection.driver_connection
+            raw.execute("BEGIN")  # type: ignore[union-attr]
+            try:
+                return work(connection)
+            finally:
+                raw.execute("ROLLBACK")  # type: ignore[union-attr]
 
     def _write(self) -> None:
         while batch := self._take():
@@ -175,13 +178,13 @@ def _resolve(answered: list[_Waiting]) -> None:
             waiting.future.set_result(waiting.result)
 
 
-def _engine(uri: str, pragmas: tuple[str, ...]) -> Engine:
-    """One connection in autocommit mode: the transactions are ours, as the driver's own begin too late."""
+def _engine(uri: str, pragmas: tuple[str, ...], **pool: Any) -> Engine:
+    """Connections in autocommit mode: the transactions are ours, as the driver's own begin too late."""
     engine = create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None),
-        poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
+        **pool,
     )
 
     @event.listens_for(engine, "connect")
