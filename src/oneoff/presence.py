@@ -47,7 +47,7 @@ def write_note(url: str, data_dir: Path) -> Path:
     if _is_alive(_holder(path)):
         return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    staged = path.with_suffix(".new")
+    staged = path.with_suffix(f".{os.getpid()}")  # two servers may begin at the same moment
     staged.write_text(json.dumps({"url": url, "data_dir": str(data_dir), "pid": os.getpid()}) + "\n")
     staged.replace(path)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,12 +34,17 @@ class Cli:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | options
         environment = self.environment | pipes.pop("extra", {})
         argv = [sys.executable, "-m", "oneoff.cli.main", *arguments]
-        return subprocess.Popen(argv, env=environment, **pipes)
+        return subprocess.Popen(argv, env=environment, **({"preexec_fn": _heed_hangups} | pipes))
 
     def run(self, *arguments: str | bytes, stdin: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
         with self.start(*arguments, **options) as process:
             out, err = process.communicate(stdin, timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _heed_hangups() -> None:
+    """Also where the tests themselves are run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

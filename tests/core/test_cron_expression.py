@@ -26,7 +26,7 @@ def days_of(text: str, year: int, month: int) -> list[int]:
         ("* * * *", None, "4 fields"),
         ("0 * * * * *", None, "seconds"),
         ("0 0 0 1 1 ? 2026", None, "7 fields"),
-        ("@reboot", None, "after_deploy"),
+        ("@reboot", None, "--gate after-deploy"),
         ("@fortnightly", None, "@hourly"),
         ("@daily 5", None, "each alone"),
         ("60 * * * *", "minute", "0 to 59"),
