@@ -47,3 +47,11 @@ async def test_a_receiver_that_is_not_there_is_a_refusal_with_the_reason(client:
         refused = await client.put("/workspace/log-stream", json=body)
         assert (refused.status_code, refused.json()["code"]) == (422, "log_stream_unreachable"), refused.text
         assert "refused" in refused.json()["detail"].lower() or "connect" in refused.json()["detail"].lower()
+
+
+async def test_a_key_in_the_query_of_an_address_is_not_shown(client: httpx2.AsyncClient) -> None:
+    body = {"kind": "otlp", "endpoint": "https://otel.example.com/v1/logs?key=s3cret&plain"}
+    put = await client.put("/workspace/log-stream", params={"check": "false"}, json=body)
+    assert put.status_code == 200, put.text
+    assert put.json()["endpoint"] == "https://otel.example.com/v1/logs?key=…&plain=…"
+    assert "s3cret" not in put.text + (await client.get("/log-streams")).text

@@ -16,7 +16,7 @@ from oneoff.operations.log_streams import LogStreamView, NewLogStream
 from oneoff.operations.tokens import check_admin
 
 router = APIRouter(tags=["log streams"])
-_OF_RECEIVER = ("kind", "endpoint", "protocol", "framing")
+_OF_RECEIVER = {"kind": "kind", "endpoint": "shown_endpoint", "protocol": "protocol", "framing": "framing"}
 _Check = Annotated[bool, Query(description="Save it only when its receiver takes a connection now.")]
 
 
@@ -106,7 +106,7 @@ def _answer(context: Context, view: LogStreamView) -> Response:
 
 def _to_log_stream(context: Context, view: LogStreamView) -> dict[str, Any]:
     stream, receiver = view.stream, view.stream.receiver
-    told = {each: None if receiver is None else getattr(receiver, each) for each in _OF_RECEIVER}
+    told = {name: None if receiver is None else getattr(receiver, each) for name, each in _OF_RECEIVER.items()}
     return {
         "id": stream.id,
         "scope": "workspace" if stream.scope_id == context.workspace_id else "service",

@@ -56,6 +56,12 @@ class Receiver:
     def is_encrypted(self) -> bool:
         return self.protocol is LogStreamProtocol.TLS or self.endpoint.startswith("https:")
 
+    @property
+    def shown_endpoint(self) -> str:
+        """Without the values of a URL's query: some receivers have their key there."""
+        address, question, query = self.endpoint.partition("?")
+        return address + question + "&".join(f"{part.partition('=')[0]}=…" for part in query.split("&") if part)
+
 
 class _Stream(Protocol):
     @property

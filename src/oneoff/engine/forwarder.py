@@ -118,13 +118,13 @@ class Forwarder:
         # In a thread: the system's certificates are read slowly.
         sender = await asyncio.to_thread(make_sender, stream.receiver, token, stream.ca_pem, context.clock)
         delivery = LogDelivery(
-            stream.receiver.endpoint, sender, context.clock, context.settings.log_stream_confirm_seconds, state
+            stream.receiver.shown_endpoint, sender, context.clock, context.settings.log_stream_confirm_seconds, state
         )
         self._deliveries[stream.id] = delivery
         self._saved[stream.id], self._told[stream.id] = state, state.told_at
         self._has_more.add(stream.id)
         self._tasks[stream.id] = asyncio.create_task(delivery.run(), name=f"delivery {stream.id}")
-        journal.info("log stream", stream=stream.id, endpoint=stream.receiver.endpoint)
+        journal.info("log stream", stream=stream.id, endpoint=stream.receiver.shown_endpoint)
 
     async def _stop(self, stream_ids: list[str]) -> None:
         # Those that were stopped already, when what they confirmed could not be saved, have no task any more.
@@ -297,7 +297,7 @@ class Forwarder:
         since = state.failing_since or self._saved[stream_id].failing_since
         body = {
             "scope": stream.scope_id,
-            "name": stream.receiver and stream.receiver.endpoint,
+            "name": stream.receiver and stream.receiver.shown_endpoint,
             "error": state.last_error,
             "node": self._node,
             "failing_since": None if since is None else to_text(since),

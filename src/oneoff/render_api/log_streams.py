@@ -137,7 +137,7 @@ async def _find_endpoint(context: Context, scope_id: str) -> str | None:
 
 def _to_owners(view: LogStreamView) -> dict[str, Any]:
     receiver = view.stream.receiver
-    endpoint = None if receiver is None else receiver.endpoint
+    endpoint = None if receiver is None else receiver.shown_endpoint
     return without_unset({"ownerId": view.stream.scope_id, "endpoint": endpoint, "preview": "send"})
 
 
@@ -146,7 +146,7 @@ def _to_resource(view: LogStreamView) -> dict[str, Any]:
     return without_unset(
         {
             "resourceId": view.stream.scope_id,
-            "endpoint": None if receiver is None else receiver.endpoint,
+            "endpoint": None if receiver is None else receiver.shown_endpoint,
             "setting": view.stream.setting.value,
         }
     )
