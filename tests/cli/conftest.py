@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
-import oneoff
+import oneoff as package
 from tests.cli.fake_api import FakeApi, fake_api
+from tests.cli.live import LiveServer, live_server
+from tests.operations.home import IMAGE
+
+PATH = "shop/production"
 
 
 class Cli:
@@ -23,7 +27,7 @@ class Cli:
         self.home = home
         self.environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(Path(oneoff.__file__).parents[1]),  # the code that is tested here, not one installed
+            "PYTHONPATH": str(Path(package.__file__).parents[1]),  # the code that is tested here, not one installed
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(home / "runtime"),
             "XDG_CONFIG_HOME": str(home / "config"),
@@ -62,3 +66,22 @@ def cli(tmp_path: Path, api: FakeApi) -> Cli:
 def lonely_cli(tmp_path: Path) -> Cli:
     """Nothing says where a server is."""
     return Cli(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server(tmp_path_factory.mktemp("live")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Of the live server, which has nothing yet."""
+    return Cli(tmp_path_factory.mktemp("home"), ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
+
+
+@pytest.fixture(scope="module")
+def oneoff(admin: Cli) -> Cli:
+    """Of the live server, with a service at PATH."""
+    assert admin.run("service", "create", PATH, "--image", IMAGE).returncode == 0
+    return admin

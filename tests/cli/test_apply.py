@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.live import LiveServer, live_server
+from tests.cli.live import LiveServer
 from tests.operations.home import IMAGE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shop" / "oneoff.yaml"
@@ -24,12 +24,6 @@ jobs:
 """
 
 Apply = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    with live_server(tmp_path_factory.mktemp("live")) as server:
-        yield server
 
 
 @pytest.fixture

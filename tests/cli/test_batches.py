@@ -6,8 +6,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +14,8 @@ from oneoff.cli.batch_items import JSON, LINES, parse_items
 from oneoff.cli.batch_progress import describe_failure, describe_progress, draw_bar
 from oneoff.cli.problems import CliError
 from oneoff.drivers.fake_engine import Script
-from tests.cli.conftest import Cli
-from tests.cli.live import LiveServer, live_server
-from tests.operations.home import IMAGE
-
-PATH = "shop/production"
+from tests.cli.conftest import PATH, Cli
+from tests.cli.live import LiveServer
 
 
 @pytest.mark.parametrize(
@@ -79,19 +74,6 @@ def test_a_failure_says_where_its_log_is() -> None:
     assert describe_failure(item | {"reason": "timed_out", "arguments": []}).startswith("item 7 failed: timed_out; see")
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[LiveServer]:
-    with live_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def oneoff(live: LiveServer, tmp_path: Path) -> Cli:
-    cli = Cli(tmp_path, ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
-    assert cli.run("service", "create", PATH, "--image", IMAGE).returncode == 0
-    return cli
-
-
 def test_a_batch_is_followed_and_its_failed_items_run_again(live: LiveServer, oneoff: Cli) -> None:
     live.home.engine.scripts["work", "b"] = Script(code=3)
     made = oneoff.run("batch", "create", PATH, "--items", "-", "--max-parallel", "2", "--", "work", stdin=b"a\nb\nc\n")
@@ -119,8 +101,8 @@ def test_a_batch_is_followed_and_its_failed_items_run_again(live: LiveServer, on
 
 
 def test_a_job_runs_for_each_item_and_detached_batches_print_their_id(oneoff: Cli) -> None:
-    oneoff.run("job", "create", f"{PATH}:seed", "--", "seed")
-    made = oneoff.run("batch", "create", "seed", "--item", "a b", "--item", "c", "--detach", "--", "--all")
+    oneoff.run("job", "create", f"{PATH}:each", "--", "seed")
+    made = oneoff.run("batch", "create", "each", "--item", "a b", "--item", "c", "--detach", "--", "--all")
     batch_id = made.stdout.decode().strip()
     assert re.fullmatch(r"bat-[0-9a-z]{20}", batch_id)
     waited = oneoff.run("batch", "wait", batch_id, "--json")
@@ -133,17 +115,18 @@ def test_a_job_runs_for_each_item_and_detached_batches_print_their_id(oneoff: Cl
 
 
 def test_the_first_interrupt_cancels_all_and_exits_130(live: LiveServer, oneoff: Cli) -> None:
-    live.home.engine.default_script = Script(code=None, code_on_term=143)
-    process = oneoff.start("batch", "create", PATH, "--count", "20", "--", "work")
+    live.home.engine.scripts["stay",] = Script(code=None, code_on_term=143)
+    before = len(live.home.engine.starts)
+    process = oneoff.start("batch", "create", PATH, "--count", "20", "--", "stay")
     deadline = time.monotonic() + 30
-    while len(live.home.engine.starts) < 4:
+    while len(live.home.engine.starts) < before + 4:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert b"canceled: 20 canceled" in told
-    assert len(live.home.engine.starts) == 4
+    assert len(live.home.engine.starts) == before + 4
 
 
 @pytest.mark.parametrize(

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from oneoff.drivers.fake_engine import Script
 from tests.cli.conftest import Cli
-from tests.cli.live import LiveServer, live_server
+from tests.cli.live import LiveServer
 from tests.operations.home import IMAGE
 
 PATH, OTHER = "shop/production/web", "shop/production/worker"
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("live")) as running:
-        running.home.engine.default_script = Script(code=None)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def oneoff(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    cli = Cli(tmp_path_factory.mktemp("home"), ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
+def oneoff(live: LiveServer, admin: Cli) -> Cli:
+    live.home.engine.default_script = Script(code=None)
     for path in (PATH, OTHER):
-        assert cli.run("service", "create", path, "--image", IMAGE).returncode == 0
-    return cli
+        assert admin.run("service", "create", path, "--image", IMAGE).returncode == 0
+    return admin
 
 
 def begin(oneoff: Cli, path: str) -> str:

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import Cli
-from tests.cli.live import LiveServer, live_server
-from tests.operations.home import IMAGE
+from tests.cli.conftest import PATH, Cli
 
-PATH = "shop/production"
 JOB = f"{PATH}:backup"
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("live")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def oneoff(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    cli = Cli(tmp_path_factory.mktemp("home"), ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
-    assert cli.run("service", "create", PATH, "--image", IMAGE).returncode == 0
-    assert cli.run("job", "create", JOB, "--", "backup").returncode == 0
-    assert cli.run("cron", "create", JOB, "--schedule", "0 4 * * *", "--name", "first").returncode == 0
-    return cli
+def oneoff(oneoff: Cli) -> Cli:
+    assert oneoff.run("job", "create", JOB, "--", "backup").returncode == 0
+    assert oneoff.run("cron", "create", JOB, "--schedule", "0 4 * * *", "--name", "first").returncode == 0
+    return oneoff
 
 
 def test_a_cron_is_made_shown_paused_and_deleted(oneoff: Cli) -> None:

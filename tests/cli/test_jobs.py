@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from oneoff.drivers.fake_engine import Script
-from tests.cli.conftest import Cli
-from tests.cli.live import LiveServer, live_server
+from tests.cli.conftest import PATH, Cli
+from tests.cli.live import LiveServer
 from tests.operations.home import IMAGE, NEXT_IMAGE
-
-PATH = "shop/production"
-
-
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[LiveServer]:
-    with live_server(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def oneoff(live: LiveServer, tmp_path: Path) -> Cli:
-    cli = Cli(tmp_path, ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
-    assert cli.run("service", "create", PATH, "--image", IMAGE).returncode == 0
-    return cli
 
 
 def test_a_job_is_saved_run_shown_and_deleted(live: LiveServer, oneoff: Cli) -> None:
@@ -47,12 +30,12 @@ def test_a_job_is_saved_run_shown_and_deleted(live: LiveServer, oneoff: Cli) -> 
 
 
 def test_a_job_is_updated_and_detached_runs_print_their_id(oneoff: Cli) -> None:
-    oneoff.run("job", "create", f"{PATH}:seed", "-e", "A=1", "--shell", "a | b")
-    changed = oneoff.run("job", "update", "seed", "--unset", "A", "-e", "B=2", "--json", "--", "seed")
+    oneoff.run("job", "create", f"{PATH}:piped", "-e", "A=1", "--shell", "a | b")
+    changed = oneoff.run("job", "update", "piped", "--unset", "A", "-e", "B=2", "--json", "--", "true")
     assert json.loads(changed.stdout)["variables"].keys() == {"B"}
-    run_id = oneoff.run("job", "run", "seed", "--detach").stdout.decode().strip()
+    run_id = oneoff.run("job", "run", "piped", "--detach").stdout.decode().strip()
     run = json.loads(oneoff.run("wait", run_id, "--json").stdout)
-    assert (run["command"], run["status"], run["trigger"]) == (["seed"], "succeeded", "manual")
+    assert (run["command"], run["status"], run["trigger"]) == (["true"], "succeeded", "manual")
 
 
 @pytest.mark.parametrize(
@@ -77,19 +60,22 @@ def test_what_cannot_be_done_says_what_would_work(
 
 
 def test_a_service_with_jobs_is_deleted_with_them_when_that_is_said(oneoff: Cli) -> None:
-    oneoff.run("job", "create", f"{PATH}:seed", "--", "true")
-    refused = oneoff.run("service", "delete", PATH, "--yes")
+    path = "shop/other"
+    oneoff.run("service", "create", path)
+    oneoff.run("job", "create", f"{path}:seed", "--", "true")
+    refused = oneoff.run("service", "delete", path, "--yes")
     assert refused.returncode == 1
     assert b"--with-jobs" in refused.stderr
-    assert oneoff.run("service", "delete", PATH, "--yes", "--with-jobs").returncode == 0
+    assert oneoff.run("service", "delete", path, "--yes", "--with-jobs").returncode == 0
 
 
 def test_a_rerun_is_followed_and_tells_what_is_not_as_now(live: LiveServer, oneoff: Cli) -> None:
-    live.home.engine.scripts[("seed",)] = Script((("stdout", b"done\n"),), 3)
-    oneoff.run("job", "create", f"{PATH}:seed", "-e", "A=1", "--", "seed")
-    run_id = oneoff.run("job", "run", "seed", "--detach").stdout.decode().strip()
+    live.home.engine.scripts[("done",)] = Script((("stdout", b"done\n"),), 3)
+    oneoff.run("deploy", PATH, "--image", IMAGE)
+    oneoff.run("job", "create", f"{PATH}:done", "-e", "A=1", "--", "done")
+    run_id = oneoff.run("job", "run", "done", "--detach").stdout.decode().strip()
     oneoff.run("deploy", PATH, "--image", NEXT_IMAGE)
-    oneoff.run("job", "update", "seed", "-e", "A=2")
+    oneoff.run("job", "update", "done", "-e", "A=2")
     again = oneoff.run("rerun", run_id)
     assert (again.returncode, again.stdout) == (3, b"done\n")
     assert b"differs from now: image sha256:aaaaaaaaaaaa (now sha256:bbbbbbbbbbbb)" in again.stderr
@@ -97,10 +83,10 @@ def test_a_rerun_is_followed_and_tells_what_is_not_as_now(live: LiveServer, oneo
 
 
 def test_a_run_with_retries_is_followed_to_its_last_attempt(live: LiveServer, oneoff: Cli) -> None:
-    live.home.engine.scripts[("seed",)] = Script((("stdout", b"once\n"),), 3)
-    made = oneoff.run("job", "create", f"{PATH}:seed", "--retries", "1", "--retry-delay", "1s", "--json", "--", "seed")
+    live.home.engine.scripts[("once",)] = Script((("stdout", b"once\n"),), 3)
+    made = oneoff.run("job", "create", f"{PATH}:once", "--retries", "1", "--retry-delay", "1s", "--json", "--", "once")
     assert json.loads(made.stdout)["retries"]["count"] == 1
-    run = oneoff.run("job", "run", "seed", "--json")
+    run = oneoff.run("job", "run", "once", "--json")
     assert (run.returncode, run.stderr.count(b"once\n")) == (3, 2), run.stderr
     last = json.loads(run.stdout)
     assert (last["attempt"], last["trigger"], last["retried_by"]) == (2, "retry", None)

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import Cli
-from tests.cli.live import LiveServer, live_server
-from tests.operations.home import IMAGE
-
-PATH = "shop/production"
+from tests.cli.conftest import PATH, Cli
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("live")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def oneoff(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    cli = Cli(tmp_path_factory.mktemp("home"), ONEOFF_URL=live.url, ONEOFF_TOKEN=live.home.admin_token)
-    assert cli.run("service", "create", PATH, "--image", IMAGE).returncode == 0
-    assert cli.run("job", "create", f"{PATH}:long", "--timeout", "2d", "--", "true").returncode == 0
-    return cli
+def oneoff(oneoff: Cli) -> Cli:
+    assert oneoff.run("job", "create", f"{PATH}:long", "--timeout", "2d", "--", "true").returncode == 0
+    return oneoff
 
 
 def test_a_plan_is_set_after_its_effects_were_told(oneoff: Cli) -> None:
