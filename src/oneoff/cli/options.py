@@ -102,7 +102,7 @@ def with_reset(changes: Mapping[str, Any], reset: Sequence[str], resettable: Map
     """The changes, with null for the fields to reset. Raises a usage error when one is changed as well."""
     for name in reset:
         if resettable[name] in changes:
-            raise click.UsageError(f"give either --{name} or --reset {name}, not both")
+            raise click.UsageError(f"give either --reset {name} or what sets it, not both")
     return dict(changes) | {resettable[name]: None for name in reset}
 
 

@@ -7,11 +7,20 @@ from typing import Any
 import click
 
 from oneoff.cli.consent import ask
-from oneoff.cli.options import entrypoint_option, read_credentials, registry_options
+from oneoff.cli.options import entrypoint_option, read_credentials, registry_options, reset_option, with_reset
 from oneoff.cli.results import age, json_option, more_hint, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 
 _TYPES = ["web_service", "private_service", "background_worker", "cron_job"]
+_RESETTABLE = {
+    "instance-type": "instance_type",
+    "network": "networks",
+    "entrypoint": "entrypoint",
+    "user": "user",
+    "sandbox": "sandbox",
+    "capability": "capabilities",
+    "registry": "registry",
+}
 
 
 @click.group(short_help="Services: what commands run in.")
@@ -80,16 +89,14 @@ def create(
 @click.argument("path")
 @_shared_options
 @registry_options
+@reset_option(_RESETTABLE)
 @json_option
 @pass_session
-def update(
-    session: Session, /, path: str, registry_user: str | None, registry_password_stdin: bool, **options: Any
-) -> None:
-    """Change what is given and nothing else. Going runs keep what they were made with."""
-    as_json = options.pop("as_json")
-    changes = _given(options)
-    if credentials := read_credentials(registry_user, registry_password_stdin):
-        changes["registry"] = credentials
+def update(session: Session, /, path: str, as_json: bool, reset: tuple[str, ...], **options: Any) -> None:
+    """Change what is given and nothing else. Going runs keep what they were made with. --reset network joins the
+    driver's own network again, --reset registry forgets user and password."""
+    credentials = read_credentials(options.pop("registry_user"), options.pop("registry_password_stdin"))
+    changes = with_reset(_given(options | {"registry": credentials}), reset, _RESETTABLE)
     if not changes:
         raise click.UsageError("nothing to change: give an option, for example --instance-type or --network")
     answer = session.client.call("PATCH", f"/services/{session.find_service(path)['id']}", body=changes)
