@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from oneoff.cli.client import Client, backoff
 from oneoff.cli.problems import ApiRefused, ServerUnreachable
-from oneoff.cli.streams import Narrator
+from oneoff.cli.streams import LostConnection, Narrator
 
 if TYPE_CHECKING:
     from oneoff.cli.client import Answer
 
 _FIRST_POLL_SECONDS, _POLL_MOST_SECONDS = 0.1, 1.0
 _LINE_EVERY_SECONDS = 10.0
-_NOTICE_EVERY_SECONDS = 60.0
 _FAILURES_TOLD = 20
 _BAR_WIDTH = 30
 
@@ -64,7 +63,7 @@ class Follower:
         self._batch_id = batch_id
         self._progress = progress
         self._told: set[int] = set()
-        self._noticed_at = float("-inf")
+        self._lost = LostConnection(progress.say, "the batch")
 
     def follow(self) -> Answer:
         """The ended batch. Raises ApiRefused when the server is there and says no."""
@@ -103,20 +102,14 @@ class Follower:
             try:
                 return self._client.get(path, **query)
             except ServerUnreachable:
-                self._notice()
+                self._lost.tell()
                 self._client.look_again()
             except ApiRefused as problem:
                 if not problem.is_temporary:
                     raise
-                self._notice()
+                self._lost.tell()
             time.sleep(delay)
         raise AssertionError("the delays never end")
-
-    def _notice(self) -> None:
-        """Said once, not for every attempt of an outage."""
-        if time.monotonic() - self._noticed_at > _NOTICE_EVERY_SECONDS:
-            self._progress.say("connection to the server lost; trying until it is back (the batch goes on meanwhile)")
-            self._noticed_at = time.monotonic()
 
 
 def describe_progress(batch: Batch) -> str:

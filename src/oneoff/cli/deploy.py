@@ -17,7 +17,7 @@ from oneoff.cli.results import json_option, print_json
 from oneoff.cli.services import warn_of
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.signals import interrupts
-from oneoff.cli.streams import Narrator
+from oneoff.cli.streams import LostConnection, Narrator
 
 if TYPE_CHECKING:
     from oneoff.cli.client import Answer
@@ -110,7 +110,7 @@ class _Gates:
 
 def _wait(session: Session, answer: Answer, gates: _Gates, narrator: Narrator) -> Answer:
     """The answer about the ended deploy; rides over lost connections as `run` does."""
-    told, delay = "", 0.05
+    told, delay, lost = "", 0.05, LostConnection(narrator.progress, "the deploy")
     while True:
         gates.follow(answer.value)
         if answer.value["status"] in _SUCCESSFUL | _FAILED:
@@ -124,10 +124,12 @@ def _wait(session: Session, answer: Answer, gates: _Gates, narrator: Narrator) -
         try:
             answer = session.client.get(f"/deploys/{answer.value['id']}")
         except ServerUnreachable:
+            lost.tell()
             session.client.look_again()
         except ApiRefused as problem:
             if not problem.is_temporary:
                 raise
+            lost.tell()
 
 
 def _describe(deploy: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from oneoff.cli.client import Client, backoff
 from oneoff.cli.problems import ApiRefused, ServerUnreachable
 from oneoff.cli.results import json_option, more_hint, print_json, print_table
 from oneoff.cli.session import Session, pass_session
+from oneoff.cli.streams import LostConnection, Narrator
 
 _WORTH_SHOWING = (
     "service",
@@ -61,7 +62,7 @@ def _follow(client: Client, newest: list[dict[str, Any]], query: Mapping[str, An
     # Without one that fits, from the newest of all on: the next that fits comes behind it.
     seen = newest or client.get("/events", limit=1).value["items"]
     position = seen[-1]["seq"] if seen else 0
-    delays = backoff()
+    delays, lost = backoff(), LostConnection(Narrator().warn)
     while True:
         wait = 0.0
         try:
@@ -71,7 +72,7 @@ def _follow(client: Client, newest: list[dict[str, Any]], query: Mapping[str, An
                 position = happened["seq"]
                 _print(happened, as_json)
         except ServerUnreachable:
-            click.echo("connection to the server lost; trying until it is back", err=True)
+            lost.tell()
         except ApiRefused as problem:
             if not problem.is_temporary:
                 raise

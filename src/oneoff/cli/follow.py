@@ -14,10 +14,9 @@ from typing import Any
 from oneoff.cli.client import Client, backoff
 from oneoff.cli.problems import ApiRefused, ServerUnreachable
 from oneoff.cli.sse import Event
-from oneoff.cli.streams import Narrator, Output
+from oneoff.cli.streams import LostConnection, Narrator, Output
 
 Run = Mapping[str, Any]
-_NOTICE_EVERY_SECONDS = 60.0
 
 
 class Follower:
@@ -29,7 +28,7 @@ class Follower:
         self._output = output
         self._narrator = narrator
         self._told_status = ""
-        self._noticed_at = float("-inf")
+        self._lost = LostConnection(narrator.progress, "the run")
         self._missing_told = 0
         self.position = 0
         self.end_body = ""  # the ended Run as the server wrote it
@@ -44,13 +43,13 @@ class Follower:
                     delays = backoff()
                     if (run := self._take(event)) is not None:
                         return run
-            except ServerUnreachable as problem:
-                self._notice(problem)
+            except ServerUnreachable:
+                self._lost.tell()
             except ApiRefused as problem:
                 if not problem.is_temporary:
                     raise
                 wait = problem.retry_after or 0.0
-                self._notice(problem)
+                self._lost.tell()
             time.sleep(max(wait, next(delays)))
             self._client.look_again()
 
@@ -101,14 +100,6 @@ class Follower:
             f"{self._run_id}: {count} bytes of the output are missing here: "
             "they were not kept (beyond the cap of a run's log, or while the disk was full)"
         )
-
-    def _notice(self, problem: Exception) -> None:
-        """Said once, not for every attempt of an outage."""
-        if time.monotonic() - self._noticed_at > _NOTICE_EVERY_SECONDS:
-            self._narrator.progress(
-                "connection to the server lost; trying until it is back (the run goes on meanwhile)"
-            )
-            self._noticed_at = time.monotonic()
 
 
 def describe_status(run: Run) -> str:

@@ -26,7 +26,7 @@ from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreach
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.signals import interrupts
-from oneoff.cli.streams import Narrator, Output
+from oneoff.cli.streams import LostConnection, Narrator, Output
 
 if TYPE_CHECKING:
     from oneoff.cli.client import Answer
@@ -133,7 +133,7 @@ def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
     """Wait until RUN has ended and exit with its exit code, as `oneoff run` does. Ctrl-C only leaves."""
     session.failure_code = PLATFORM_FAILED
     narrator = Narrator(quiet=quiet)
-    delay = 0.05
+    delay, lost = 0.05, LostConnection(narrator.progress, "the run")
     with interrupts():
         answer = session.client.get(f"/runs/{run_id}")
         while answer.value["status"] not in FINAL or answer.value.get("retried_by"):
@@ -143,10 +143,12 @@ def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
             try:
                 answer = session.client.get(f"/runs/{run_id}")
             except ServerUnreachable:
+                lost.tell()
                 session.client.look_again()
             except ApiRefused as problem:
                 if not problem.is_temporary:
                     raise
+                lost.tell()
     if as_json:
         print_json(answer.text)
     narrator.progress(f"{run_id} {describe_end(answer.value)}")

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
+
+_NOTICE_EVERY_SECONDS = 60.0
 
 
 class Output:
@@ -60,6 +64,20 @@ class Narrator:
             return
         except OSError:
             discard(sys.stderr.buffer)
+
+
+class LostConnection:
+    """Told once in a while, not for every attempt of an outage. `meanwhile` says what goes on at the server."""
+
+    def __init__(self, say: Callable[[str], None], meanwhile: str = "") -> None:
+        self._say = say
+        self._meanwhile = f" ({meanwhile} goes on meanwhile)" if meanwhile else ""
+        self._told_at = float("-inf")
+
+    def tell(self) -> None:
+        if time.monotonic() - self._told_at > _NOTICE_EVERY_SECONDS:
+            self._say(f"connection to the server lost; trying until it is back{self._meanwhile}")
+            self._told_at = time.monotonic()
 
 
 def discard(file: BinaryIO) -> None:
