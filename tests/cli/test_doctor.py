@@ -118,6 +118,17 @@ def test_secrets_open_to_others_are_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_an_overlay_is_not_tried_where_the_programs_for_it_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = check_overlay(tmp_path)
+    assert finding.level == "warning"
+    assert "unshare: No such file or directory" in finding.says
+    assert finding.mend.startswith("apt-get install")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_place_that_cannot_be_written_is_a_problem_of_the_overlay() -> None:
     finding = check_overlay(Path("/proc/self/oneoff"))
     assert finding.level == "problem"

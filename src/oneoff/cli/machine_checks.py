@@ -103,7 +103,10 @@ def check_overlay(folder: Path) -> Finding:
             (Path(scratch) / name).mkdir()
         layers = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
         argv = ["unshare", "--mount", "mount", "-t", "overlay", "overlay", "-o", layers, f"{scratch}/merged"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        except OSError as why:
+            return warning("overlay", f"not tried: {why.filename}: {why.strerror}", "apt-get install util-linux mount")
     if done.returncode:
         return warning(
             "overlay",
