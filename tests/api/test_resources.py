@@ -327,6 +327,26 @@ async def test_runs_are_filtered(client: Client) -> None:
     assert (await client.post(f"/runs/{run['id']}/cancel")).json()["reason"] == "canceled"
 
 
+async def test_a_canceled_run_tells_who_asked_for_its_end(client: Client, home: Home) -> None:
+    service = await made(client)
+    waiting, going, quick = [
+        (await client.post(f"/services/{service['id']}/runs", json={"shell": "true"})).json()["id"] for _ in range(3)
+    ]
+    for run_id in (going, quick):
+        await home.start(run_id)
+    for run_id in (waiting, going, quick):
+        await client.post(f"/runs/{run_id}/cancel")
+    await home.finish(quick)
+    told = [(await client.get(f"/runs/{run_id}")).json() for run_id in (waiting, going, quick)]
+    assert [(run["status"], run["canceled_by"]) for run in told] == [
+        ("canceled", "admin"),
+        ("running", "admin"),
+        ("succeeded", None),
+    ]
+    ended = (await client.get("/events", params={"kind": "run.ended", "subject": waiting})).json()["items"]
+    assert [each["body"]["canceled_by"] for each in ended] == ["admin"]
+
+
 async def test_an_ended_run_tells_what_it_took_and_cost(client: Client, home: Home) -> None:
     service = await made(client)
     run = (await client.post(f"/services/{service['id']}/runs", json={"shell": "true"})).json()

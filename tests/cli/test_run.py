@@ -406,10 +406,18 @@ def test_closed_streams_hinder_nothing(cli: Cli, api: FakeApi) -> None:
     assert subprocess.run(["/bin/sh", "-c", command], env=cli.environment, check=False).returncode == 7
 
 
+NOON = "2026-01-01T12:00:00Z"
+
+
 @pytest.mark.parametrize(
     ("end", "words"),
     [
         (an_ended_run("failed", "timed_out", 143) | {"timeout_seconds": 90}, "limit is 1m30s"),
+        (
+            an_ended_run("failed", "timed_out", 143) | {"finished_at": NOON[:-1] + ".09Z", "must_end_at": NOON},
+            f"it had to end by {NOON}",
+        ),
+        (an_ended_run("canceled", "canceled", 143) | {"canceled_by": "ci"}, "canceled by ci after 3.2s"),
         (an_ended_run("failed", "killed", 137, 9), "killed by signal 9 after 3.2s"),
         (an_ended_run("failed", "start_failed", 127) | {"message": "'x' was not found"}, "did not start: 'x' was not"),
         (an_ended_run("failed", "lost") | {"message": "the node is gone"}, "lost: the node is gone"),

@@ -173,6 +173,7 @@ async def test_a_replacing_run_waits_until_the_replaced_container_has_ended(town
     assert (first.status, first.stop_kind, first.stop_actor) == ("running", "cancel", "cron schedule")
     await town.turn(minutes=5)
     assert [run.status for run in await town.runs()] == ["running", "canceled", "queued"]
+    assert [run.stop_actor for run in await town.runs()] == ["cron schedule", "cron schedule", None]
     assert second.id not in [run.id for run in await town.runs() if run.status is RunStatus.QUEUED]
     third = (await town.runs())[2]
     assert await town.is_held_back(third)

@@ -16,7 +16,7 @@ from oneoff.core.command import Entrypoint
 from oneoff.core.instance_types import InstanceClass, InstanceType
 from oneoff.core.money import billed_until, format_usd, run_cost
 from oneoff.core.retry_text import from_text, to_plain
-from oneoff.core.run import Run
+from oneoff.core.run import Run, RunStatus
 from oneoff.core.variables import Variable
 from oneoff.operations.deploys import Deploy, DeployGate, warning_of
 from oneoff.operations.jobs import Job
@@ -28,6 +28,7 @@ from oneoff.operations.services import Service
 from oneoff.operations.tokens import Token
 
 _LOG_COUNTS = ("stdout_bytes", "stderr_bytes", "missing_bytes")
+_ENDED_BY_ITSELF = (RunStatus.SUCCEEDED, RunStatus.FAILED)
 _MONTH_SECONDS = 30 * 86_400
 
 
@@ -253,6 +254,8 @@ def _to_waiting_and_time(run: Run) -> dict[str, Any]:
         "warn_seconds": run.warn_seconds,
         "warned_at": to_time(run.warned_at),
         "batch_index": run.batch_index,
+        "scheduled_for": to_time(run.scheduled_for),
+        "canceled_by": None if run.status in _ENDED_BY_ITSELF else run.stop_actor,
     }
 
 

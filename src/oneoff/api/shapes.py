@@ -90,6 +90,8 @@ class RunShape(Shape):
     warn_seconds: int | None
     warned_at: Time | None = Field(description="When it was told that the end of its time is near.")
     batch_index: int | None = Field(description="Of the item of its batch, from 0.")
+    scheduled_for: Time | None = Field(description="The due instant of the tick that made it.")
+    canceled_by: str | None = Field(description="Who asked for its end, also while it is being ended.")
 
 
 class ServiceShape(Shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from oneoff.core.limits import format_duration
@@ -38,16 +39,24 @@ def describe_end(run: Mapping[str, Any]) -> str:
     reason, took, message = run["reason"], run["duration_seconds"], run["message"]
     if message and reason in _BEGINNINGS:
         return f"{_BEGINNINGS[reason]}: {message}"
+    if reason == "timed_out" and _had_to_end(run):
+        return f"timed out: it had to end by {run['must_end_at']}"
     limit = format_duration(run["timeout_seconds"])
-    if reason == "timed_out" and (must := run.get("must_end_at")) and run["finished_at"] >= must:
-        return f"timed out: it had to end by {must}"
     words = _WORDS.get(reason, "{status}: {reason}").format(**run, limit=limit)
+    if reason == "canceled" and run.get("canceled_by"):
+        words += f" by {run['canceled_by']}"
     if run["oom_seen"] and reason != "oom_killed":
         words += " (but something in it was killed for want of memory)"
     if took is None:
         return words
     lasted = f"{took:.1f}s" if took < 60 else format_duration(round(took))
     return f"{words} {'in' if run['exit_code'] == 0 or reason == 'nonzero_exit' else 'after'} {lasted}"
+
+
+def _had_to_end(run: Mapping[str, Any]) -> bool:
+    """By the time of day, not by its limit. As times: as texts, `…:00.5Z` comes before `…:00Z`."""
+    must: str | None = run.get("must_end_at")
+    return must is not None and datetime.fromisoformat(run["finished_at"]) >= datetime.fromisoformat(must)
 
 
 # The server's message says what happened there; elsewhere the facts do.

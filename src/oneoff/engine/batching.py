@@ -79,7 +79,7 @@ def cancel_all(context: Context, connection: Connection, batch_id: str, actor: s
     waiting = batches.give_up_waiting(connection, batch_id, ItemStatus.CANCELED)
     canceled_by = batch.canceled_by or actor
     batches.save_state(connection, replace(batch, canceled_by=canceled_by, progress=batch.progress.give_up(waiting)))
-    end = End(_CANCELED, now, message=f"canceled with its batch by {actor} before it started")
+    end = End(_CANCELED, now, message=f"canceled with its batch by {actor} before it started", canceled_by=actor)
     stopped = []
     for _, run_id in batches.list_going_runs(connection, batch_id):
         if not end_if_queued(context, connection, runs.get_run(connection, run_id), end):

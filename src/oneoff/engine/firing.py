@@ -130,7 +130,7 @@ class Firing:
     def _cancel(self, run_id: str, cron: Cron) -> None:
         actor = f"cron {cron.name}"
         canceled = Outcome(RunStatus.CANCELED, Reason.CANCELED)
-        end = End(canceled, self.now, message=f"replaced by the next run of {actor}")
+        end = End(canceled, self.now, message=f"replaced by the next run of {actor}", canceled_by=actor)
         if (new := self._new.pop(run_id, None)) is not None:  # it must be there before it can be ended
             runs.save_all_new(self._connection, [new])
         run = runs.get_run(self._connection, run_id)

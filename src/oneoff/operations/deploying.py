@@ -236,7 +236,8 @@ class _Gates:
         return run
 
     def _stop(self, run: Run, actor: str, *, only_queued: bool = False) -> bool:
-        end = End(Outcome(RunStatus.CANCELED, Reason.CANCELED), self._now, message=f"canceled by {actor}")
+        canceled = Outcome(RunStatus.CANCELED, Reason.CANCELED)
+        end = End(canceled, self._now, message=f"canceled by {actor}", canceled_by=actor)
         if end_if_queued(self._context, self._connection, run, end):
             return True
         return not only_queued and runs.request_stop(self._connection, run.id, StopKind.CANCEL, actor, self._now)

@@ -193,7 +193,8 @@ async def cancel_run(context: Context, run_id: str, actor: str) -> Run:
     """A waiting run ends at once, a going one is asked to end, an ended one stays as it is. Raises NotFound."""
     check_id("run", run_id)
     now = context.clock.now()
-    end = End(Outcome(RunStatus.CANCELED, Reason.CANCELED), now, message=f"canceled by {actor} before it started")
+    message = f"canceled by {actor} before it started"
+    end = End(Outcome(RunStatus.CANCELED, Reason.CANCELED), now, message=message, canceled_by=actor)
 
     def work(connection: Connection) -> Run:
         run = runs.get_run(connection, run_id)

@@ -334,6 +334,7 @@ class End:
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     missing_bytes: int = 0
+    canceled_by: str | None = None  # of one that had not begun; a going one has it from `request_stop`
 
 
 def end_if_leased(connection: Connection, run_id: str, lease: str | None, end: End) -> bool:
@@ -349,7 +350,8 @@ def end_if_leased(connection: Connection, run_id: str, lease: str | None, end: E
 def end_if_queued(connection: Connection, run_id: str, end: End) -> bool:
     """queued -> final: canceled before it began, or its image cannot be had."""
     guard = and_(runs.c.id == run_id, runs.c.status == RunStatus.QUEUED.value)
-    return connection.execute(update(runs).where(guard).values({**_end_values(end), "waiting_for": None})).rowcount == 1
+    values = {**_end_values(end), "waiting_for": None, "stop_actor": end.canceled_by}
+    return connection.execute(update(runs).where(guard).values(values)).rowcount == 1
 
 
 def request_stop(connection: Connection, run_id: str, kind: StopKind, actor: str | None, at: datetime) -> bool:
