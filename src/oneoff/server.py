@@ -72,6 +72,7 @@ class Parts:
 
 def serve(settings: Settings, parts: Parts | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of the process."""
+    _share_one_heap()
     journal.choose_format(settings.log_format)
     try:
         uvloop.run(_Server(settings, parts or Parts()).run())

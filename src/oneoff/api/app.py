@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -29,7 +31,7 @@ from oneoff.api import (
     webhooks,
 )
 from oneoff.api.description import describe
-from oneoff.api.door import API, DOOR
+from oneoff.api.door import DOOR
 from oneoff.entrance.gate import Gate
 from oneoff.errors import OneoffError
 from oneoff.operations.context import Context
@@ -37,7 +39,7 @@ from oneoff.operations.scrape import Scrape
 from oneoff.operations.tokens import Tokens
 
 # Routes are tried one after another: what is asked most comes first.
-_RESOURCES = (
+_RESOURCES: tuple[ModuleType, ...] = (
     runs,
     logs,
     batches,
@@ -55,12 +57,16 @@ _RESOURCES = (
     webhooks,
     plans,
     usage,
+    health,
+    metrics,
 )
 
 
 def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:
     """`tokens` are those of the other faces of the same server."""
     app = FastAPI(
+        # As they are: include_router makes each of them a second time, at the first request.
+        routes=[route for resource in _RESOURCES for route in resource.router.routes],
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -75,9 +81,5 @@ def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, problems.on_http_exception)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     app.add_exception_handler(Exception, problems.on_unexpected)
-    for resource in _RESOURCES:
-        app.include_router(resource.router, prefix=API)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app

@@ -11,11 +11,12 @@ from starlette.responses import Response
 from oneoff.api.answers import answer
 from oneoff.api.apply_shapes import Apply, ApplyJob, ApplyShape
 from oneoff.api.bodies import to_change
+from oneoff.api.door import API
 from oneoff.api.requests import context_of
 from oneoff.core.applying import Action
 from oneoff.operations.applying import JobFile, Manner, Plan, WantedCron, WantedJob, apply_file
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix=API, tags=["jobs"])
 _UNTOUCHED = (Action.KEEP, Action.LEAVE)
 
 

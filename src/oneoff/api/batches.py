@@ -17,6 +17,7 @@ from oneoff.api.batch_shapes import (
     ItemFilter,
     ItemShape,
 )
+from oneoff.api.door import API
 from oneoff.api.jobs import to_overrides
 from oneoff.api.requests import (
     Cursor,
@@ -38,7 +39,7 @@ from oneoff.operations.batch_reruns import Rerun, rerun_failed
 from oneoff.operations.batches import BatchFilter
 from oneoff.operations.runs import find_service_id
 
-router = APIRouter(tags=["batches"])
+router = APIRouter(prefix=API, tags=["batches"])
 _INDEX = re.compile(r"[0-9]{1,6}")
 
 

@@ -19,6 +19,7 @@ from oneoff.api.cron_shapes import (
     PreviewShape,
     TickShape,
 )
+from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -41,7 +42,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.crons import Cron, CronFilter, NewCron, Tick
 from oneoff.operations.runs import find_service_id
 
-router = APIRouter(tags=["crons"])
+router = APIRouter(prefix=API, tags=["crons"])
 
 _SHOWN_IN_LISTS, _SHOWN = 1, 5
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_deploy
 from oneoff.api.bodies import CreateDeploy
+from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -23,7 +24,7 @@ from oneoff.api.shapes import DeployShape, Page
 from oneoff.operations import deploys
 from oneoff.operations.context import Context
 
-router = APIRouter(tags=["deploys"])
+router = APIRouter(prefix=API, tags=["deploys"])
 
 
 @router.post("/services/{service_id}/deploys", status_code=201, response_model=DeployShape)

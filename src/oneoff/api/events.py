@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from oneoff.api.answers import answer, to_json, to_time
+from oneoff.api.door import API
 from oneoff.api.event_shapes import EventShape
 from oneoff.api.requests import Cursor, Limit, context_of, read_words_cursor, to_cursor
 from oneoff.api.shapes import Page
@@ -19,7 +20,7 @@ from oneoff.operations import events, runs
 from oneoff.operations.context import Context
 from oneoff.operations.events import Event, EventFilter
 
-router = APIRouter(tags=["events"])
+router = APIRouter(prefix=API, tags=["events"])
 
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _MOST_SEQ = 1 << 62

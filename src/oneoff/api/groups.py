@@ -9,12 +9,13 @@ from starlette.responses import Response
 
 from oneoff.api.answers import answer
 from oneoff.api.bodies import PutGroup
+from oneoff.api.door import API
 from oneoff.api.requests import context_of
 from oneoff.api.shapes import Groups, GroupShape
 from oneoff.operations import groups
 from oneoff.operations.groups import GroupLoad
 
-router = APIRouter(tags=["groups"])
+router = APIRouter(prefix=API, tags=["groups"])
 
 
 @router.get("/concurrency-groups", response_model=Groups)

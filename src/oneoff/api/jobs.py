@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_job, to_run
 from oneoff.api.bodies import ChangeJob, CreateJob, RunJob, to_change
+from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -27,7 +28,7 @@ from oneoff.operations.jobs import Job, JobFilter, NewJob, Overrides, open_job_v
 from oneoff.operations.runs import Origin, RunView, find_service_id
 from oneoff.operations.tokens import check_admin
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(prefix=API, tags=["jobs"])
 
 
 @router.post("/jobs", status_code=201, response_model=JobShape)

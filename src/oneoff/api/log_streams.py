@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_time
+from oneoff.api.door import API
 from oneoff.api.log_stream_shapes import LogStreams, LogStreamShape, PutLogStream
 from oneoff.api.requests import caller_of, context_of
 from oneoff.operations import log_streams
@@ -15,7 +16,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.log_streams import LogStreamView, NewLogStream
 from oneoff.operations.tokens import check_admin
 
-router = APIRouter(tags=["log streams"])
+router = APIRouter(prefix=API, tags=["log streams"])
 _OF_RECEIVER = {"kind": "kind", "endpoint": "shown_endpoint", "protocol": "protocol", "framing": "framing"}
 _Check = Annotated[bool, Query(description="Save it only when its receiver takes a connection now.")]
 

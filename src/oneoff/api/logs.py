@@ -10,13 +10,14 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from oneoff.api.answers import answer, to_json, to_log_record, to_run
+from oneoff.api.door import API
 from oneoff.api.requests import context_of
 from oneoff.api.shapes import LogPage
 from oneoff.operations import logs, runs
 from oneoff.operations.context import Context
 from oneoff.operations.logs import Changed, Ended, Output
 
-router = APIRouter(tags=["logs"])
+router = APIRouter(prefix=API, tags=["logs"])
 
 _BOTH = ("stdout", "stderr")
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_environment, to_instance_type, to_node, to_project
+from oneoff.api.door import API
 from oneoff.api.requests import Cursor, Limit, context_of, read_cursor, to_page
 from oneoff.api.shapes import EnvironmentShape, InstanceTypes, Nodes, Page, ProjectShape
 from oneoff.operations import places
 
-router = APIRouter(tags=["places"])
+router = APIRouter(prefix=API, tags=["places"])
 
 
 @router.get("/projects", response_model=Page[ProjectShape])

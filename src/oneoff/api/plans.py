@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer
+from oneoff.api.door import API
 from oneoff.api.plan_shapes import ChangedPlan, ChangePlan, CurrentPlan
 from oneoff.core.plan import Plan
 from oneoff.entrance.requests import caller_of, context_of
@@ -15,7 +16,7 @@ from oneoff.operations import plans
 from oneoff.operations.context import Context
 from oneoff.operations.plans import PlanNow
 
-router = APIRouter(tags=["plan"])
+router = APIRouter(prefix=API, tags=["plan"])
 
 
 @router.get("/plan", response_model=CurrentPlan)

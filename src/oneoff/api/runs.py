@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_difference, to_run
 from oneoff.api.bodies import CreateRun, ExtendRun, to_change
+from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -30,7 +31,7 @@ from oneoff.operations.runs import Origin, RunRequest, RunView
 from oneoff.operations.time_control import check_must_end_by, check_warning, extend_run, next_end
 from oneoff.store.runs import RunFilter
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(prefix=API, tags=["runs"])
 
 
 @router.post("/services/{service_id}/runs", status_code=201, response_model=RunShape)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_service
 from oneoff.api.bodies import ChangeService, CreateService
+from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -23,7 +24,7 @@ from oneoff.api.shapes import Page, ServiceShape
 from oneoff.operations import services
 from oneoff.operations.services import NewService
 
-router = APIRouter(tags=["services"])
+router = APIRouter(prefix=API, tags=["services"])
 
 
 @router.post("/services", status_code=201, response_model=ServiceShape)

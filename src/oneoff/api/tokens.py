@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_token
 from oneoff.api.bodies import CreateToken
+from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -19,7 +20,7 @@ from oneoff.api.requests import (
 )
 from oneoff.api.shapes import NewTokenShape, Page, TokenShape
 
-router = APIRouter(tags=["tokens"])
+router = APIRouter(prefix=API, tags=["tokens"])
 
 
 @router.post("/tokens", status_code=201, response_model=NewTokenShape)

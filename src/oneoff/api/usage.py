@@ -11,13 +11,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer
+from oneoff.api.door import API
 from oneoff.api.usage_shapes import UsageShape
 from oneoff.core.money import format_usd
 from oneoff.core.usage import By, UsageLine
 from oneoff.entrance.requests import context_of
 from oneoff.operations.usage import Usage, fetch_usage, to_date
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(prefix=API, tags=["usage"])
 _COLUMNS = {
     By.DAY: ("day",),
     By.SERVICE: ("service_id", "service"),

@@ -9,12 +9,13 @@ from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_variables
 from oneoff.api.bodies import PatchVariables, PutVariables, VariableValue, to_change
+from oneoff.api.door import API
 from oneoff.api.requests import caller_of, context_of
 from oneoff.api.shapes import VariableShape
 from oneoff.operations import variables
 from oneoff.operations.tokens import check_admin
 
-router = APIRouter(tags=["variables"])
+router = APIRouter(prefix=API, tags=["variables"])
 _Shape = dict[str, VariableShape]
 _Reveal = Annotated[bool, Query(description="Show the values, also of secrets. Takes an admin token.")]
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_time
+from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
     IdempotencyKey,
@@ -25,7 +26,7 @@ from oneoff.operations import webhooks
 from oneoff.operations.tokens import check_admin
 from oneoff.operations.webhooks import NewWebhook, Told, Webhook
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(prefix=API, tags=["webhooks"])
 _OF_NEW = {"name", "kind"}
 _Reveal = Annotated[bool, Query(description="With its secret.")]
 
