@@ -33,12 +33,16 @@ class InstanceClass(StrEnum):
 class InstanceType:
     """`usd_per_second` is exact."""
 
-    id: str
+    id: str  # of one type only in a catalogue
     name: str
     klass: InstanceClass
     memory_bytes: int
     cpus: float
     usd_per_second: Fraction
+
+    def __hash__(self) -> int:
+        """Asked for at each run, and that of a fraction takes long."""
+        return hash(self.id)
 
 
 def _service(number: str, name: str, memory_mb: int, cpus: float, usd_per_month: int) -> InstanceType:

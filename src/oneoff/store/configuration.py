@@ -10,6 +10,7 @@ import os
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from oneoff.store.dialect import find_fast
 from oneoff.store.tables import installation, services
 
 NAME = "configuration"
@@ -31,7 +32,7 @@ def new_version() -> str:
 
 def find_version(connection: Connection, service_id: str) -> str | None:
     """None when there is no such service."""
-    return connection.execute(_VERSION, {"service_id": service_id}).scalar()
+    return find_fast(connection, _VERSION, service_id=service_id)
 
 
 def change_version(connection: Connection) -> None:

@@ -268,7 +268,7 @@ def pause_workspace(connection: Connection, workspace_id: str, paused: bool) -> 
 
 
 def _to_cron(row: Row[*tuple[Any, ...]]) -> Cron:
-    values: dict[str, Any] = dict(row._mapping)
+    values: dict[str, Any] = dict(zip(row._fields, row, strict=True))
     for name in _TIMES:
         if values[name] is not None:
             values[name] = from_us(values[name])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection as Connection  # how the operations type their work, without knowing the library
-from sqlalchemy import Table, insert, text
+from sqlalchemy import Select, Table, insert, text
 from sqlalchemy.dialects import sqlite
 
 
@@ -24,9 +25,18 @@ def insert_fast(connection: Connection, table: Table, names: tuple[str, ...], ro
     if connection.dialect.name != "sqlite":
         connection.execute(insert(table), [dict(zip(names, row, strict=True)) for row in rows])
         return
-    driver: Any = connection.connection.driver_connection
-    marks = ", ".join("?" * len(names))
-    driver.executemany(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})", rows)  # noqa: S608 - ours
+    _driver(connection).executemany(_to_insert(table.name, names), rows)
+
+
+def find_fast(connection: Connection, statement: Select[Any], **values: str) -> str | None:
+    """The one text that `statement` finds; None when there is no row. On SQLite by the driver itself, as above: it knows
+    texts and numbers as they are."""
+    if connection.dialect.name != "sqlite":
+        found: str | None = connection.execute(statement, values).scalar()
+        return found
+    words, order, fixed = _to_words(statement)
+    row = _driver(connection).execute(words, [values.get(name, fixed[name]) for name in order]).fetchone()
+    return None if row is None else row[0]
 
 
 def insert_or_add(
@@ -56,3 +66,20 @@ def _insert(connection: Connection) -> Any:
     from sqlalchemy.dialects import postgresql
 
     return postgresql.insert
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+@cache
+def _to_insert(table: str, names: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - ours
+
+
+@cache
+def _to_words(statement: Select[Any]) -> tuple[str, list[str], Mapping[str, Any]]:
+    """SQL of SQLite, the names of its parameters in their order, and the values that stand in the statement. Statements
+    are made once, at import."""
+    compiled = statement.compile(dialect=sqlite.dialect())
+    return str(compiled), list(compiled.positiontup or ()), compiled.params

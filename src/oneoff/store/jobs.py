@@ -136,7 +136,7 @@ def delete_of_service(connection: Connection, service_id: str) -> None:
 
 
 def _to_job(row: Row[*tuple[Any, ...]]) -> Job:
-    values: dict[str, Any] = dict(row._mapping)
+    values: dict[str, Any] = dict(zip(row._fields, row, strict=True))
     argv = values.pop("command")
     values["command"] = Command(None if argv is None else read_words(argv), values.pop("shell"))
     if values["entrypoint"] is not None:

@@ -14,7 +14,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, insert, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, select, union_all, update
 
 from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
@@ -39,7 +39,7 @@ _ON_NODE = [status.value for status in ON_NODE]
 _ID = runs.c.id == bindparam("run_id")
 _LEASED = and_(_ID, runs.c.lease == bindparam("held_lease"))
 _BY_ID = select(*_COLUMNS).where(_ID)
-_INSERT = insert(runs)
+_INSERT_NAMES = (*_NAMES, "variables_sealed")
 _START_NAMES = ("status", "node", "driver", "container_name", "lease", "starting_at")
 _START = (
     update(runs)
@@ -106,7 +106,7 @@ _END = (
 
 
 def save_new(connection: Connection, run: Run, variables_sealed: bytes) -> None:
-    connection.execute(_INSERT, {**_to_row(run), "variables_sealed": variables_sealed})
+    insert_fast(connection, runs, _INSERT_NAMES, [_to_values(run, variables_sealed)])
     when_durable(connection, partial(metrics.RUNS_ACCEPTED.add, run.trigger))
 
 
@@ -125,8 +125,7 @@ def get_run(connection: Connection, run_id: str) -> Run:
 def save_all_new(connection: Connection, made: Sequence[tuple[Run, bytes]]) -> None:
     """Runs with their sealed variables, in one statement."""
     if made:
-        rows = [{**_to_row(run), "variables_sealed": box} for run, box in made]
-        insert_fast(connection, runs, tuple(rows[0]), [tuple(row.values()) for row in rows])
+        insert_fast(connection, runs, _INSERT_NAMES, [_to_values(run, box) for run, box in made])
         for trigger, count in Counter(run.trigger for run, _ in made).items():
             when_durable(connection, partial(metrics.RUNS_ACCEPTED.add, trigger, by=count))
 
@@ -411,11 +410,12 @@ def _to_run(row: Row[Any]) -> Run:
     return Run(**values)
 
 
-def _to_row(run: Run) -> Mapping[str, Any]:
+def _to_values(run: Run, variables_sealed: bytes) -> tuple[Any, ...]:
+    """In the order of `_INSERT_NAMES`."""
     values: dict[str, Any] = dict(zip(_NAMES, _get_values(run), strict=True))
     for name in _TIMES:
         if values[name] is not None:
             values[name] = to_us(values[name])
     values["command"] = None if run.command is None else write_words(run.command)
     values["entrypoint"] = write_words(run.entrypoint)
-    return values
+    return (*values.values(), variables_sealed)
