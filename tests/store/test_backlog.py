@@ -6,11 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from oneoff.store import backlog
 from tests.engine.conftest import world as world
 from tests.engine.world import START, World
+from tests.store.query_plans import steps_of
 
 pytestmark = pytest.mark.anyio
 
@@ -32,21 +33,10 @@ async def test_runs_are_counted_by_status_and_the_oldest_that_waits_is_found(wor
 
 
 async def test_the_questions_are_answered_by_an_index_whatever_the_length_of_the_history(world: World) -> None:
-    def plans(connection: Connection) -> list[str]:
-        asked: list[tuple[str, Any]] = []
-
-        def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-            asked.append((statement, parameters))
-
-        event.listen(connection, "before_cursor_execute", note)
+    def ask(connection: Connection) -> None:
         backlog.count_going(connection)
         backlog.find_oldest_waiting(connection, START)
-        event.remove(connection, "before_cursor_execute", note)
-        found = [
-            connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters) for statement, parameters in asked
-        ]
-        return [row[3] for rows in found for row in rows]
 
-    steps = [step for step in await world.database.read(plans) if " runs" in step]
+    steps = [step for step in await world.database.read(lambda c: steps_of(c, ask)) if " runs" in step]
     assert len(steps) == 4
     assert [step for step in steps if "INDEX ix_runs_status (status=?)" not in step] == []

@@ -29,8 +29,8 @@ def insert_fast(connection: Connection, table: Table, names: tuple[str, ...], ro
 
 
 def find_fast(connection: Connection, statement: Select[Any], **values: str) -> str | None:
-    """The one text that `statement` finds; None when there is no row. On SQLite by the driver itself, as above: it knows
-    texts and numbers as they are."""
+    """The one text that `statement` finds; None when there is no row. On SQLite by the driver itself, as above, which
+    knows no types but its own."""
     if connection.dialect.name != "sqlite":
         found: str | None = connection.execute(statement, values).scalar()
         return found

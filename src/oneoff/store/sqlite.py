@@ -30,7 +30,11 @@ Work = Callable[[Connection], T]
 
 _READERS = 4
 _MOST_IN_A_COMMIT = 256
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000")
+_PRAGMAS = (
+    *("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000", "cache_size=-8000"),
+    # The write-ahead log is copied into the file at 16 MB, not at 4: what is written again and again is copied once.
+    "wal_autocheckpoint=4000",
+)
 
 
 @dataclass(slots=True)

@@ -34,6 +34,7 @@ metadata = MetaData(
 _GOING = "finished_at IS NULL"
 _ENDED = "finished_at IS NOT NULL"
 _IN_BATCH = "batch_id IS NOT NULL"
+_OF_JOB = "job_id IS NOT NULL"
 
 
 def _id() -> Column[str]:
@@ -211,17 +212,19 @@ runs = Table(
     Index("ix_runs_service", "service_id", "id"),
     Index("ix_runs_status", "status", "id"),
     Index("ix_runs_trigger", "trigger", "id"),
-    Index("ix_runs_job", "job_id", "id"),
-    Index("ix_runs_cron", "cron_id", "id"),
-    Index("ix_runs_batch", "batch_id", "id"),
+    # Most runs are of no job, cron or batch: what accepting one writes is what it costs.
+    partial_index("ix_runs_job", "job_id id", _OF_JOB),
+    partial_index("ix_runs_cron", "cron_id id", "cron_id IS NOT NULL"),
+    partial_index("ix_runs_batch", "batch_id id", _IN_BATCH),
     # An item of a batch is never run twice, whatever two servers do at once.
     partial_index("uq_runs_batch_item", "batch_id batch_index attempt", _IN_BATCH, unique=True),
     # What history and usage ask: ended runs, of a job or ad hoc of a service, and of a time. Each is in two of these.
-    partial_index("ix_runs_ended_of_job", "job_id finished_at status", f"{_ENDED} AND job_id IS NOT NULL"),
+    partial_index("ix_runs_ended_of_job", "job_id finished_at status", f"{_ENDED} AND {_OF_JOB}"),
     partial_index("ix_runs_ended_ad_hoc", "service_id finished_at status job_id", f"{_ENDED} AND job_id IS NULL"),
     partial_index("ix_runs_finished", "finished_at", _ENDED),
-    # What overlap policies ask at each tick: the few runs of a job that have not ended.
-    partial_index("ix_runs_going_of_job", "job_id", _GOING),
+    # What overlap policies ask at each tick: the few runs of a job that have not ended. By two columns, so that SQLite
+    # takes it, and not the one of all runs of the job.
+    partial_index("ix_runs_going_of_job", "job_id finished_at", f"{_GOING} AND {_OF_JOB}"),
     # So that a list of one service finds the few of a rare status among a million others.
     Index("ix_runs_service_status", "service_id", "status", "id"),
     Index("ix_runs_service_trigger", "service_id", "trigger", "id"),

@@ -1,0 +1,24 @@
+"""How SQLite would answer what a store function asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, event
+
+
+def steps_of(connection: Connection, ask: Callable[[Connection], object]) -> list[str]:
+    """The steps of EXPLAIN QUERY PLAN of each statement that `ask` executes."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", note)
+    ask(connection)
+    event.remove(connection, "before_cursor_execute", note)
+    found = [
+        connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters) for statement, parameters in asked
+    ]
+    return [row[3] for rows in found for row in rows]
