@@ -8,10 +8,15 @@ import httpx2
 import pytest
 
 from oneoff.core.image import ImageConfig
+from oneoff.core.run import RunStatus, Trigger
 from oneoff.core.service import ServiceType
+from oneoff.operations import jobs, runs
 from oneoff.operations.deploying import advance
+from oneoff.operations.jobs import NO_OVERRIDES, JobFilter
+from oneoff.operations.runs import Origin
 from oneoff.operations.tokens import Tokens
 from oneoff.operations.variables import VariableChange, replace_variables
+from oneoff.store.runs import RunFilter
 from tests.operations.home import DIGEST, IMAGE, NEXT_DIGEST, NEXT_IMAGE, Home
 from tests.render_api.fields import (
     CRON_RUN,
@@ -310,12 +315,12 @@ async def test_a_cron_job_is_run_now_and_what_was_going_is_canceled(client: http
     first, second = [await ask(client, "POST", address) for _ in range(2)]
     assert wrong(first, CRON_RUN) == wrong(second, CRON_RUN) == []
     assert (second["status"], second["triggeredBy"]) == ("pending", "admin")
-    jobs = await ask(client, "GET", f"/services/{service['id']}/jobs")
-    assert [(each["job"]["status"], each["job"]["startCommand"]) for each in jobs] == [
+    made = await ask(client, "GET", f"/services/{service['id']}/jobs")
+    assert [(each["job"]["status"], each["job"]["startCommand"]) for each in made] == [
         ("pending", "nightly"),
         ("canceled", "nightly"),
     ]
-    assert all(wrong(each["job"], JOB) == [] for each in jobs)
+    assert all(wrong(each["job"], JOB) == [] for each in made)
     third = await ask(client, "POST", address, headers={"Idempotency-Key": "k"})
     again = await ask(client, "POST", address, headers={"Idempotency-Key": "k"})
     assert (again["id"], again["status"]) == (third["id"], "pending") != (second["id"], "pending")
@@ -326,6 +331,17 @@ async def test_a_cron_job_is_run_now_and_what_was_going_is_canceled(client: http
     bare = (await client.post("/api/v1/services", json={"path": "a/b/c", "type": "cron_job", "image": IMAGE})).json()
     refused = await ask(client, "POST", f"/cron-jobs/{bare['id']}/runs", 400)
     assert "`oneoff job create a/b/c:cron -- COMMAND`" in refused
+
+
+async def test_all_that_is_going_of_a_cron_job_is_canceled_however_many(client: httpx2.AsyncClient, home: Home) -> None:
+    details = {"schedule": "0 3 * * *", "envSpecificDetails": {"dockerCommand": "nightly"}}
+    service = await create(client, home, "cron_job", serviceDetails=details)
+    [job] = await jobs.list_jobs(home.context, JobFilter(service["id"]), 2, None)
+    for _ in range(101):
+        await jobs.run_job(home.context, job.id, NO_OVERRIDES, Origin("tester", Trigger.API))
+    await ask(client, "DELETE", f"/cron-jobs/{service['id']}/runs", 204)
+    for status, count in ((RunStatus.QUEUED, 0), (RunStatus.CANCELED, 101)):
+        assert len(await runs.list_runs(home.context, RunFilter(job_id=job.id, status=[status]), 200, None)) == count
 
 
 async def test_a_cron_job_without_a_command_has_that_of_its_image(client: httpx2.AsyncClient, home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -21,12 +22,12 @@ from oneoff.operations.services import Service
 from oneoff.render_api.answers import answer, answer_nothing, to_time, without_unset
 from oneoff.render_api.queries import get_idempotency_key
 from oneoff.render_api.routing import at
+from oneoff.render_api.selecting import fetch_all
 from oneoff.render_api.service_shapes import CronFacts
 from oneoff.store.runs import RunFilter
 
 JOB_NAME = "cron"  # of the job that a cron job made here has
 _MOST_JOBS = 50
-_MOST_GOING = 100
 _GOING = (RunStatus.QUEUED, RunStatus.STARTING, RunStatus.RUNNING)
 STATUSES = {RunStatus.SUCCEEDED: "successful", RunStatus.FAILED: "unsuccessful", RunStatus.CANCELED: "canceled"}
 
@@ -116,7 +117,7 @@ async def _get_job(context: Context, service_id: str) -> Job:
 
 
 async def _list_going(context: Context, job: Job) -> list[Run]:
-    return await runs.list_runs(context, RunFilter(job_id=job.id, status=_GOING), _MOST_GOING, None)
+    return await fetch_all(partial(runs.list_runs, context, RunFilter(job_id=job.id, status=_GOING)))
 
 
 def _to_cron_run(run: Run) -> dict[str, Any]:
