@@ -6,10 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from oneoff.core.batch import Batch, BatchStatus, ItemStatus
 from oneoff.core.command import Command
@@ -22,9 +24,11 @@ from oneoff.engine.batcher import Batcher
 from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.engine.executor import Executor
+from oneoff.engine.janitor import Janitor
 from oneoff.engine.loop import keep_ticking
 from oneoff.engine.rescuer import Rescuer
 from oneoff.engine.signals import Signals
+from oneoff.errors import NotFound
 from oneoff.operations import batches
 from oneoff.operations.batch_runs import ItemRuns
 from oneoff.operations.batches import NewBatch, NewItem, of_service
@@ -33,8 +37,10 @@ from oneoff.store import batches as rows
 from oneoff.store import events, runs
 from oneoff.store.events import EventFilter
 from oneoff.store.runs import RunFilter
+from oneoff.store.tables import batch_items
 from tests.engine.world import eventually
 from tests.operations.home import Home, open_home
+from tests.operations.test_crons import StillClock
 
 pytestmark = pytest.mark.anyio
 GOES_ON = Script(code=None, code_on_term=143)
@@ -241,6 +247,28 @@ class DyingDatabase:
         if self.left <= 0:
             self.died.set()
             await asyncio.Event().wait()
+
+
+async def test_the_janitor_forgets_with_its_items_what_ended_longer_ago_than_the_plan_keeps(plant: Plant) -> None:
+    context = await plant.start()
+    ended = await plant.until_ended(await plant.create("a", "b"))
+    plant.home.engine.default_script = GOES_ON
+    going = await plant.create("c")
+    await plant.until_running(going, 1)
+    clock = StillClock()
+    janitor = Janitor(replace(context, clock=clock), plant.dispatcher)
+    assert ended.finished_at is not None
+    clock.time = ended.finished_at + timedelta(days=context.plan("team").retention.days)
+    await janitor.tick()
+    assert await plant.statuses(ended.id) == [ItemStatus.SUCCEEDED] * 2
+    clock.time += timedelta(seconds=1)
+    await janitor.tick()
+    with pytest.raises(NotFound):
+        await plant.get(ended.id)
+    left = await context.database.read(lambda c: list(c.execute(select(batch_items.c.batch_id)).scalars()))
+    assert left == [going]
+    assert len(await plant.runs(ended.id)) == 2, "runs have a history of their own"
+    assert (await plant.get(going)).finished_at is None
 
 
 @pytest.mark.timeout(60)
