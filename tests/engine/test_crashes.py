@@ -79,6 +79,18 @@ async def test_killed_before_start_the_unstarted_container_is_replaced(world: Wo
     assert world.engine.starts == {run_id: 1}
 
 
+async def test_killed_together_with_an_engine_that_kept_no_start_it_is_lost(
+    world: World, start_server: StartServer
+) -> None:
+    run_id = await crash_behind(world, start_server, "start")
+    world.engine.forget(run_id)
+    await start_server()
+    run = await world.until_ended(run_id)
+    assert (run.reason, run.exit_code) == ("lost", None)
+    assert world.engine.starts == {run_id: 1}
+    assert not world.engine.containers
+
+
 async def test_killed_while_it_runs_the_log_goes_on_where_it_stopped(world: World, start_server: StartServer) -> None:
     world.engine.default_script = GOES_ON
     server = await start_server()

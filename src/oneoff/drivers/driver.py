@@ -191,7 +191,8 @@ class Driver(Protocol):
     async def remove(self, handle: Handle, *, force: bool = True) -> None:
         """Remove the container and all that was made for it. Safe to call twice and when start failed.
         With force=False only a container no start of which is known is removed; ContainerBusy otherwise; after
-        that a late start of the same id finds nothing."""
+        that a late start of the same id finds nothing. Raises ExitUnknown, with the container gone, when its engine
+        cannot vouch that there was no start."""
 
     async def inspect(self, handle: Handle) -> ContainerState:
         """Where it stands now. Never raises for an absent container."""

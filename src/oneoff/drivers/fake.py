@@ -165,6 +165,8 @@ class FakeDriver:
             self._engine.end(container, 137)
             del self._engine.containers[handle.engine_id]
             self._engine.notify()
+            if not force and container.is_forgotten:
+                raise ExitUnknown(handle.name, "the fake engine was killed while it was to start")
 
     async def inspect(self, handle: Handle) -> ContainerState:
         async with self._call("inspect", handle.run_id):

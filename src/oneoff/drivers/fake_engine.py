@@ -48,6 +48,7 @@ class FakeContainer:
     instance: str
     script: Script
     state: ContainerState = ContainerState.CREATED
+    is_forgotten: bool = False  # the engine was killed after it was made, and kept no start of it
     log: list[tuple[str, bytes, datetime]] = field(default_factory=list)
     code: int = 0
     oom_seen: bool = False
@@ -144,6 +145,12 @@ class FakeEngine:
     def expire_grace(self, run_id: str) -> None:
         """The grace of a stop is over: KILL."""
         self.end(self.container(run_id), 137)
+
+    def forget(self, run_id: str) -> None:
+        """The engine was killed while it started the container, and calls it `created` ever after."""
+        container = self.container(run_id)
+        container.state, container.is_forgotten = ContainerState.CREATED, True
+        self.notify()
 
     def vanish(self, run_id: str) -> None:
         """Somebody removed the container behind our back."""

@@ -30,6 +30,7 @@ from oneoff.errors import (
     ContainerGone,
     DriverError,
     EngineUnavailable,
+    ExitUnknown,
     ImageUnavailable,
     StartFailed,
 )
@@ -189,6 +190,9 @@ class Executor:
             await self._context.driver.remove(handle, force=False)
         except ContainerBusy:
             return await self._found_started(run, handle)
+        except ExitUnknown as problem:
+            await self._ending.lost(run, handle, str(problem))
+            return None
         return await self._create(await self._commit(run, partial(runs.save_engine_id_if_leased, engine_id=None)))
 
     async def _supervise(self, run: Run, handle: Handle) -> None:

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from oneoff.drivers.docker.client import Engine
 from oneoff.drivers.docker.driver import DockerDriver
 from oneoff.drivers.driver import ContainerState, LogPosition, Resources
 from oneoff.drivers.registry import DriverChoice, open_driver
 from oneoff.errors import (
     AlreadyStarted,
-    ContainerBusy,
     ContainerExists,
     DriverUnavailable,
     EngineUnavailable,
@@ -30,15 +28,6 @@ from tests.rig import images, process
 from tests.rig.dockerd import Dockerd, private_dockerd
 
 pytestmark = pytest.mark.anyio
-
-
-class NoAnswer:
-    """A request whose answer never comes."""
-
-    async def __aenter__(self) -> None:
-        raise EngineUnavailable("the engine did not answer")
-
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +53,15 @@ async def bench(anyio_backend: str, engine: Dockerd, tmp_path: Path) -> AsyncIte
     await bench.close()
 
 
-async def test_an_engine_killed_at_the_start_cannot_vouch_that_there_was_none(
-    bench: Bench, engine: Dockerd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for is_killed in (False, True):
-        handle = await bench.create(commands.TRUE)
-        with monkeypatch.context() as patch, pytest.raises(EngineUnavailable):
-            patch.setattr(Engine, "stream", lambda engine, call: NoAnswer())
-            await bench.driver._start(handle)  # type: ignore[attr-defined]
-        if is_killed:
-            engine.kill9()
-            engine.start()
-            with pytest.raises(ContainerBusy):
-                await bench.driver.remove(handle, force=False)
-        else:
-            await bench.driver.remove(handle, force=False)
+async def test_an_engine_started_anew_cannot_vouch_that_there_was_no_start(bench: Bench, engine: Dockerd) -> None:
+    known, forgotten = [await bench.create(commands.TRUE) for _ in range(2)]
+    after_a_crash = bench.another_driver()
+    await after_a_crash.remove(known, force=False)
+    engine.kill9()
+    engine.start()
+    with pytest.raises(ExitUnknown, match="nobody can tell whether it was started"):
+        await after_a_crash.remove(forgotten, force=False)
+    for handle in (known, forgotten):
         assert await bench.driver.inspect(handle) is ContainerState.ABSENT
 
 

@@ -52,11 +52,16 @@ from oneoff.errors import (
     DriverError,
     DriverUnavailable,
     EngineUnavailable,
+    ExitUnknown,
     ImageUnavailable,
     StartFailed,
 )
 
 _REMOVAL_SECONDS = 30.0
+_FORGOTTEN = (
+    "the engine has no record of it from before it was to start, as after a restart of the engine: nobody can tell "
+    "whether it was started, and it may be going on"
+)
 
 
 class DockerDriver:
@@ -75,8 +80,6 @@ class DockerDriver:
         self._cgroup_version = ""
         # Made by this very object and never asked to start: the only ones that need no look before the start.
         self._fresh: set[str] = set()
-        # Asked to start, with no answer: it may have begun, and the engine may have been killed before it kept that.
-        self._doubtful: set[str] = set()
         self._live: dict[str, LiveOutput] = {}
 
     @property
@@ -162,9 +165,6 @@ class DockerDriver:
             if await self.inspect(handle) in (ContainerState.CREATED, ContainerState.ABSENT):
                 raise
             return
-        except EngineUnavailable:
-            self._doubtful.add(handle.engine_id)
-            raise
         if already:
             raise AlreadyStarted(handle.name)
 
@@ -196,14 +196,8 @@ class DockerDriver:
         self._fresh.discard(handle.engine_id)
         self._ending.forget(handle)
         await self._detach(handle)
-        # A start between our look and the removal, over already: the engine's own record tells.
-        if not force and await read_events(self._engine, handle, "start", created_at - 1):
-            raise ContainerBusy(handle.name)
-        if handle.engine_id in self._doubtful:
-            self._doubtful.discard(handle.engine_id)
-            # An engine that has forgotten the making was started anew since: it cannot vouch for no start either.
-            if not force and not await read_events(self._engine, handle, "create", created_at - 1):
-                raise ContainerBusy(handle.name)
+        if not force:
+            await self._raise_unless_never_started(handle, created_at - 1)
 
     async def inspect(self, handle: Handle) -> ContainerState:
         inspected = await self._ending.inspect(handle)
@@ -265,6 +259,17 @@ class DockerDriver:
             raise ContainerGone(handle.name)
         if was_started(inspected) or to_state(inspected) is not ContainerState.CREATED:
             raise AlreadyStarted(handle.name)
+
+    async def _raise_unless_never_started(self, handle: Handle, since: float) -> None:
+        """By the engine's own record of a container that is gone, so that no start can come any more. The record lives
+        in the engine's memory: Docker keeps a start on disk only after the command has begun, and an engine that was
+        killed between the two calls it `created` for ever, also while the command goes on."""
+        events = await read_events(self._engine, handle, ("create", "start"), since)
+        actions = {event.get("Action") or event.get("status") for event in events}
+        if "start" in actions:  # between our look and the removal
+            raise ContainerBusy(handle.name)
+        if "create" not in actions:
+            raise ExitUnknown(handle.name, _FORGOTTEN)
 
     async def _delete(self, handle: Handle, *, force: bool) -> None:
         """With its anonymous volumes. Returns when it is gone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,7 +141,7 @@ class Ending:
 
     async def _has_die_event(self, handle: Handle, found: Exit) -> bool:
         """Engines write a `die` event for each exit they see, and none for a container found dead at their start."""
-        events = await read_events(self._engine, handle, "die", found.started_at.timestamp() - 1)
+        events = await read_events(self._engine, handle, ("die",), found.started_at.timestamp() - 1)
         codes = {str(event.get("Actor", {}).get("Attributes", {}).get(key)) for event in events for key in _CODE_KEYS}
         return str(_CODE_OF_A_LOST_TASK) in codes
 
@@ -175,10 +176,13 @@ class Ending:
             del self._kills[handle.engine_id]
 
 
-async def read_events(engine: Engine, handle: Handle, action: str, since: float) -> list[dict[str, Any]]:
-    """What the engine remembers (its ring holds 256) of one container. Docker and Podman write one JSON per line."""
-    filters = json.dumps({"container": [handle.engine_id], "event": [action]})
-    params = {"since": f"{since:.0f}", "until": f"{time.time():.9f}", "filters": filters}
+async def read_events(engine: Engine, handle: Handle, actions: Sequence[str], since: float) -> list[dict[str, Any]]:
+    """What the engine remembers of one container: Docker its last 256 events, those from before its own start never;
+    Podman what its events logger keeps. Both write one JSON per line."""
+    filters = json.dumps({"container": [handle.engine_id], "event": list(actions)})
+    # With `until` Podman leaves out what has just happened; Docker knows no `stream` and would go on for ever.
+    end = {"stream": "false"} if (await engine.version()).is_podman else {"until": f"{time.time():.9f}"}
+    params = {"since": f"{since:.0f}", "filters": filters, **end}
     async with engine.stream(Call("GET", "/events", params=params)) as response:
         await response.aread()
     return [json.loads(line) for line in response.content.split(b"\n") if line.strip()]
