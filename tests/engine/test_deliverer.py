@@ -16,12 +16,16 @@ from oneoff.core.clock import to_text
 from oneoff.core.webhook import DELAYS_SECONDS, MOST_JITTER, WebhookKind
 from oneoff.engine.context import Context
 from oneoff.engine.deliverer import Deliverer
+from oneoff.engine.delivery import target_place
 from oneoff.engine.events import record
 from oneoff.engine.janitor import Janitor
+from oneoff.errors import WrongSecretKey
 from oneoff.operations import webhooks
 from oneoff.operations.webhooks import NewWebhook, Told, Webhook
+from oneoff.sealing import Sealer
 from oneoff.senders.webhook import client
 from oneoff.store import deliveries, events
+from oneoff.store import webhooks as rows
 from oneoff.store.events import EventFilter
 from tests.engine.mail_server import make_certificate
 from tests.engine.receiver import OK, Receiver, answer_of, receiving
@@ -282,6 +286,47 @@ async def test_two_servers_share_the_work_and_send_nothing_twice(post: Post, rec
         await asyncio.gather(post.deliverer.tick(), other.tick(), return_exceptions=True)  # one of them may be slower
         await asyncio.gather(post.deliverer.idle(), other.idle())
     assert len(receiver.got) == len({each.headers["webhook-id"] for each in receiver.got}) == 12
+
+
+@pytest.mark.parametrize("defect", ["in the attempt", "in what it answers"])
+async def test_a_defect_counts_as_a_failed_attempt_is_told_once_and_holds_up_nobody_else(
+    post: Post, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], defect: str
+) -> None:
+    original = client.post
+
+    async def defective(address: str, *more: Any) -> Any:
+        if address != "http://127.0.0.1:1/bad":
+            return await original(address, *more)
+        if defect == "in the attempt":
+            raise RuntimeError("nobody thought of it")
+        return client.Answer(500, "it answered 500", object())  # type: ignore[arg-type] - cannot be saved
+
+    monkeypatch.setattr(client, "post", defective)
+    bad = await post.add(receiver, url="http://127.0.0.1:1/bad")
+    good = await post.add(receiver)
+    await post.happen("token.created")
+    for number, delay in enumerate((*DELAYS_SECONDS, 10 * 86_400, 60), 1):
+        await post.tick()
+        (told,) = await post.log(bad)
+        assert len(told.attempts) == min(number, 8)
+        assert {each.error for each in told.attempts} == {"an error of Oneoff's own: the server's log has it"}
+        post.turn(delay * (1 + MOST_JITTER))
+    assert told.delivery.status == "failed"
+    assert capsys.readouterr().err.count("delivery failed by a defect") == 8
+    assert [each.delivery.status for each in await post.log(good)] == ["delivered"]
+
+
+async def test_what_this_server_s_key_does_not_open_is_a_failed_attempt_that_says_so(
+    post: Post, receiver: Receiver
+) -> None:
+    webhook = await post.add(receiver)
+    box = Sealer(b"x" * 32).seal(receiver.url.encode(), target_place(webhook.id))
+    await post.context.database.run(lambda c: rows.save_changes(c, webhook.id, {"target_sealed": box}))
+    assert "sealed with another secret.key" in str((await webhooks.send_test(post.context, webhook.id, "a")).attempts)
+    await post.happen("token.created")
+    await post.tick()
+    (told,) = [each for each in await post.log(webhook) if each.delivery.event_kind == "token.created"]
+    assert [each.error for each in told.attempts] == [str(WrongSecretKey(target_place(webhook.id)))]
 
 
 @on_both

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from oneoff import journal, metrics
 from oneoff.chance import take
 from oneoff.core.webhook import Answer, has_failed_for_long, is_wanted, next_delivery_at
 from oneoff.engine.context import Context
-from oneoff.engine.delivery import attempt_delivery, make_delivery
+from oneoff.engine.delivery import attempt_delivery, make_delivery, to_answer
 from oneoff.engine.events import record
 from oneoff.errors import OneoffError
 from oneoff.store import deliveries, events, webhooks
@@ -126,14 +126,21 @@ class Deliverer:
         began = context.clock.monotonic()
         answer = await attempt_delivery(context, webhook, delivery, self._limit)
         seconds = context.clock.monotonic() - began
-        milliseconds = round(seconds * 1000)
         metrics.WEBHOOK_ATTEMPTS.add(webhook.kind, "arrived" if answer.is_success else "failed")
         metrics.WEBHOOK_ATTEMPT_SECONDS.observe(seconds, webhook.kind)
-        number = delivery.attempts + 1
-        told = Attempt(number, now, milliseconds, answer.status_code, answer.error, answer.text)
-        await context.database.run(lambda c: self._conclude(c, delivery, told, answer))
+        conclude = partial(self._conclude, delivery=delivery, began_at=now, seconds=seconds)
+        try:
+            await context.database.run(partial(conclude, answer=answer))
+        except OneoffError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - what cannot be written down must not be tried for ever
+            await context.database.run(partial(conclude, answer=to_answer(delivery, problem)))
 
-    def _conclude(self, connection: Connection, delivery: Delivery, attempt: Attempt, answer: Answer) -> None:
+    def _conclude(
+        self, connection: Connection, delivery: Delivery, began_at: datetime, seconds: float, answer: Answer
+    ) -> None:
+        told = (answer.status_code, answer.error, answer.text)
+        attempt = Attempt(delivery.attempts + 1, began_at, round(seconds * 1000), *told)
         context, now = self._context, self._context.clock.now()
         next_at = None
         if not answer.is_success and not answer.is_gone:

@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from oneoff import journal
 from oneoff.core.notices import to_notice
 from oneoff.core.webhook import FORMS, Answer, DeliveryStatus, Happened, WebhookKind, signed_headers
 from oneoff.engine.context import Context
+from oneoff.errors import OneoffError
 from oneoff.settings import MAIL_PORTS, Settings
 from oneoff.store.deliveries import Delivery
 from oneoff.store.webhooks import Webhook
@@ -55,7 +57,23 @@ def make_delivery(context: Context, webhook: Webhook, event: Happened, now: date
 async def attempt_delivery(
     context: Context, webhook: Webhook, delivery: Delivery, limit: float | None = None
 ) -> Answer:
-    """Never raises for what the receiver does. `limit` is in seconds; by default that of the senders."""
+    """Never raises, whoever is to blame. `limit` is in seconds; by default that of the senders."""
+    try:
+        return await _attempt(context, webhook, delivery, limit)
+    except Exception as problem:  # noqa: BLE001 - it has failed, as by a receiver: tried again, and given up in the end
+        return to_answer(delivery, problem)
+
+
+def to_answer(delivery: Delivery, problem: Exception) -> Answer:
+    """Of an attempt that nobody outside has made fail. It is told here, and nowhere else."""
+    if isinstance(problem, OneoffError):
+        journal.warning("delivery failed", delivery=delivery.id, error=str(problem))
+        return Answer(error=str(problem))
+    journal.error("delivery failed by a defect", problem, delivery=delivery.id)
+    return Answer(error="an error of Oneoff's own: the server's log has it")
+
+
+async def _attempt(context: Context, webhook: Webhook, delivery: Delivery, limit: float | None) -> Answer:
     target = context.sealer.open(webhook.target_sealed, target_place(webhook.id)).decode()
     if webhook.kind is WebhookKind.EMAIL:
         return await _mail(context, webhook, delivery, tuple(json.loads(target)))

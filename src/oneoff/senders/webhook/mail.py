@@ -73,10 +73,8 @@ def _send(server: MailServer, message: Message, limit: float) -> Answer:
     except smtplib.SMTPRecipientsRefused as problem:
         return _refused(problem.recipients)
     except smtplib.SMTPResponseException as problem:
-        words = (
-            problem.smtp_error.decode(errors="replace") if isinstance(problem.smtp_error, bytes) else problem.smtp_error
-        )
-        return Answer(problem.smtp_code, f"the mail server refused it ({type(problem).__name__})", str(words)[:1000])
+        why = f"the mail server refused it ({type(problem).__name__})"
+        return Answer(problem.smtp_code, why, _shown(problem.smtp_error))
     except (smtplib.SMTPException, OSError, ValueError) as problem:
         return Answer(error=f"the mail server cannot be used: {str(problem) or type(problem).__name__}")
     # Who was not refused has the message: sending it again would give it to them twice.
@@ -85,7 +83,13 @@ def _send(server: MailServer, message: Message, limit: float) -> Answer:
 
 def _refused(recipients: dict[str, tuple[int, bytes]]) -> Answer:
     code, words = next(iter(recipients.values()))
-    return Answer(code, f"refused for {', '.join(sorted(recipients))}", words.decode(errors="replace")[:1000])
+    return Answer(code, f"refused for {', '.join(sorted(recipients))}", _shown(words))
+
+
+def _shown(words: bytes | str) -> str:
+    """How the answer begins. PostgreSQL takes no NUL."""
+    text = words if isinstance(words, str) else words.decode(errors="replace")
+    return text.replace("\0", "\ufffd")[:1000]
 
 
 def _to_mail(server: MailServer, message: Message):  # type: ignore[no-untyped-def]
