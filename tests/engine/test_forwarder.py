@@ -9,16 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, update
 
 from oneoff import metrics
 from oneoff.core.log_stream import Framing, LogStreamKind, LogStreamProtocol, LogStreamSetting, Receiver
 from oneoff.drivers.fake_engine import Script
 from oneoff.engine.forwarder import FAILING, RECOVERED, Forwarder
 from oneoff.engine.loop import keep_ticking
+from oneoff.engine.spec import variables_place
 from oneoff.engine.unsent import count_unsent_lines
 from oneoff.errors import StoreUnavailable
 from oneoff.logs.folder import log_folder
+from oneoff.sealing import Sealer
 from oneoff.store import events, log_positions, log_streams, tables
 from oneoff.store.events import EventFilter
 from oneoff.store.log_stream_tables import log_positions as positions_table
@@ -319,6 +321,37 @@ async def test_secrets_are_masked_also_where_they_come_in_pieces(
     sending.world.engine.finish(run_id)
     await sending.until(lambda: len(receiver.lines_of(run_id)) == 2)
     assert receiver.lines_of(run_id) == ["key=************* done", "cor"]
+
+
+async def test_a_run_whose_secrets_cannot_be_known_sends_no_line_and_holds_up_nobody(
+    sending: Sending, receiver: SyslogReceiver, start_server: Any
+) -> None:
+    world = sending.world
+    service_id, stream = await start(sending, start_server, receiver)
+    await sending.until(lambda: sending.forwarder and sending.forwarder._deliveries)
+    await sending.crash()
+    world.secrets = {"KEY": "correct-horse"}
+    bad, good = await going_run(sending, service_id), await going_run(sending, service_id)
+    box = Sealer(b"x" * 32).seal(b"{}", variables_place(bad))
+    await world.database.run(
+        lambda c: c.execute(update(tables.runs).where(tables.runs.c.id == bad).values(variables_sealed=box)) and None
+    )
+    for run_id in (bad, good):
+        write(sending, run_id, "it is correct-horse", "and more")
+    await sending.start(sending.server)
+    await sending.until(lambda: receiver.lines_of(good) == ["it is *************", "and more"])
+    write(sending, bad, "correct-horse again")
+    for run_id in (bad, good):
+        world.engine.finish(run_id)
+    await sending.until(lambda: sum(int(each.get("dropped", 0)) for each in receiver.messages) == 3, receiver.messages)
+    assert {each["text"].partition(": ")[2] for each in receiver.messages if each["run"] == bad} == {
+        "secrets in them could not be masked"
+    }
+    await sending.pass_time(40)
+    await sending.until_unsent(0)
+    state = await sending.state(stream)
+    assert (state.lines_dropped, state.failing_since) == (3, None)
+    assert state.last_error == f"the lines of {bad} are dropped: its variables cannot be opened"
 
 
 async def test_runs_share_the_connection_fairly(sending: Sending, receiver: SyslogReceiver, start_server: Any) -> None:

@@ -32,9 +32,9 @@ class LogLine:
         return bool(self.dropped or self.missing_bytes)
 
 
-def dropped_notice(time_us: int, position: int, lines: int) -> LogLine:
-    data = b"1 line dropped" if lines == 1 else b"%d lines dropped" % lines
-    return LogLine("stderr", time_us, position, data, dropped=lines)
+def dropped_notice(time_us: int, position: int, lines: int, why: str = "") -> LogLine:
+    told = ("1 line dropped" if lines == 1 else f"{lines} lines dropped") + (why and f": {why}")
+    return LogLine("stderr", time_us, position, told.encode(), dropped=lines)
 
 
 def missing_notice(time_us: int, position: int, missing_bytes: int) -> LogLine:

@@ -224,7 +224,14 @@ class Forwarder:
         for run in runs:
             run_id = run.origin.run_id
             folder = log_folder(self._context.settings.logs_dir, run_id)
-            delivery.add(LogSource(folder, run, self._open_secrets(run_id, boxes.get(run_id))))
+            secrets: list[bytes] | None
+            try:
+                secrets = self._open_secrets(run_id, boxes.get(run_id))
+            except Exception as problem:  # noqa: BLE001 - one that cannot be opened must not stop the others
+                secrets = None
+                journal.error("log lines dropped", problem, run=run_id)
+                delivery.note_error(f"the lines of {run_id} are dropped: its variables cannot be opened")
+            delivery.add(LogSource(folder, run, secrets))
 
     def _open_secrets(self, run_id: str, box: bytes | None) -> list[bytes]:
         if box is None:

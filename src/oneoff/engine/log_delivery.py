@@ -57,7 +57,7 @@ class _Look:
 
 
 class LogDelivery:
-    """`add` and `note_final` are called by the forwarder; all else happens in `run`, until it is cancelled."""
+    """Until it is cancelled all happens in `run`, but for what the forwarder calls: `add`, `limit` and the `note_…`."""
 
     def __init__(self, name: str, sender: Sender, clock: Clock, confirm_seconds: float, state: LogStreamState) -> None:
         self.name = name
@@ -117,6 +117,10 @@ class LogDelivery:
         source.is_final = True
         self._news.append(source)
         self.wake.set()
+
+    def note_error(self, words: str) -> None:
+        """For whoever looks at the stream; it goes on."""
+        self._last_error, self._last_error_at = words, self._clock.now()
 
     async def run(self) -> None:
         try:
@@ -186,7 +190,7 @@ class LogDelivery:
         return batch
 
     def _read(self, source: LogSource) -> tuple[list[LogLine], bool]:
-        if self._to_skip <= 0:
+        if self._to_skip <= 0 and not source.is_hidden:
             return source.read()
         self._to_skip -= source.unread_bytes()
         notice = source.skip()
@@ -217,8 +221,7 @@ class LogDelivery:
         if count := self._sender.refused():
             self._lines_dropped += count
             metrics.LOG_STREAM_LINES.add("dropped", by=count)
-            self._last_error = f"the receiver refused {count} lines for what they are: they are lost"
-            self._last_error_at = self._clock.now()
+            self.note_error(f"the receiver refused {count} lines for what they are: they are lost")
 
     def _check_connection(self) -> None:
         """It may be lost without anybody having sent: then what was on its way is sent again, or there is nothing to do
@@ -267,9 +270,8 @@ class LogDelivery:
         if not lost_lines:
             return
         metrics.LOG_STREAM_FAILURES.add()
-        now = self._clock.now()
-        self._last_error, self._last_error_at = why, now
-        self.failing_since = self.failing_since or now
+        self.note_error(why)
+        self.failing_since = self.failing_since or self._clock.now()
         pause = self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - so that many servers do not come back in step
         self._pause = min(_LONGEST_PAUSE, self._pause * 2)
         journal.warning("log stream fails", stream=self.name, error=why, pause=round(pause, 1))

@@ -18,15 +18,17 @@ _HELD_SECONDS = 1.0  # how long the possible beginning of a secret waits for its
 
 
 class LogSource:
-    """Reading goes on where it stopped; `rewind` goes back to what was confirmed. One caller at a time."""
+    """Reading goes on where it stopped; `rewind` goes back to what was confirmed. One caller at a time. With `secrets`
+    None nobody knows what is to be masked: such a log is only to be skipped."""
 
-    def __init__(self, folder: Path, run: LogRun, secrets: Collection[bytes]) -> None:
+    def __init__(self, folder: Path, run: LogRun, secrets: Collection[bytes] | None) -> None:
         self.origin: LogOrigin = run.origin
         self.is_final = run.is_final  # nothing will be written behind what is there
         self.confirmed = run.progress
         self.finished = False  # everything was read
         self._folder = folder
-        self._secrets = secrets
+        self.is_hidden = secrets is None
+        self._secrets = secrets or ()
         self._dropped = run.dropped_lines
         self._cursor: LogCursor | None = None
         self.rewind()
@@ -78,7 +80,8 @@ class LogSource:
         while lines or has_more:
             count += sum(line.dropped or 1 for line in lines)
             lines, has_more = self.read()
-        return dropped_notice(self._now_us(), self._at, count) if count else None
+        why = "secrets in them could not be masked" if self.is_hidden else ""
+        return dropped_notice(self._now_us(), self._at, count, why) if count else None
 
     def unread_bytes(self) -> int:
         """About how much there is behind what was read. Of the part being written the size is that of its file."""
