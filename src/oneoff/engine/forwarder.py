@@ -18,6 +18,7 @@ from oneoff.engine.events import record
 from oneoff.engine.log_delivery import LogDelivery
 from oneoff.engine.log_source import LogSource
 from oneoff.engine.spec import variables_place
+from oneoff.errors import OneoffError
 from oneoff.logs.folder import log_folder
 from oneoff.senders.registry import make_sender
 from oneoff.store import log_positions, log_streams
@@ -71,12 +72,16 @@ class Forwarder:
                 raise
         if not self._deliveries:
             return _LOOK_AGAIN_SECONDS
-        await self._take_up_changed()
-        await self._refill()
-        await self._save()
-        if self._taken_at is not None and now - self._marked_at >= _MARK_SECONDS:
-            self._marked_at = now
-            await self._move_mark()
+        try:
+            await self._take_up_changed()
+            await self._refill()
+            await self._save()
+            if self._taken_at is not None and now - self._marked_at >= _MARK_SECONDS:
+                self._marked_at = now
+                await self._move_mark()
+        except _StreamsChanged:
+            self._context.signals.streams_changed = True
+            return 0.0
         return _LOOK_AGAIN_SECONDS if self._is_idle() else _SAVE_SECONDS
 
     async def close(self) -> None:
@@ -144,7 +149,7 @@ class Forwarder:
         def work(connection: Connection) -> list[LogRun]:
             mark = max(log_positions.find_mark(connection, node) or "", _first_id(oldest))
             found = log_positions.find_missed(connection, node, mark)
-            log_positions.save_new(connection, self._assign(found))
+            log_positions.save_new(connection, self._assign(connection, found))
             return found
 
         if await self._context.database.run(work):
@@ -167,16 +172,13 @@ class Forwarder:
     async def _take_up(self, run_ids: list[str]) -> None:
         node = self._node
 
-        def work(connection: Connection) -> list[LogRun]:
-            found = log_positions.find_runs(connection, node, run_ids)
-            log_positions.save_new(connection, self._assign(run for run in found if run.is_new))
-            return found
+        def work(connection: Connection) -> list[tuple[str, LogRun]]:
+            assigned = self._assign(connection, log_positions.find_runs(connection, node, run_ids))
+            log_positions.save_new(connection, [each for each in assigned if each[1].is_new])
+            return assigned
 
-        found = await self._context.database.run(work)
-        streams = {run.origin.run_id: stream_id for stream_id, run in self._assign(found)}
         fresh: dict[str, list[LogRun]] = {}
-        for run in found:
-            stream_id = streams.get(run.origin.run_id)
+        for stream_id, run in await self._context.database.run(work):
             if stream_id not in self._deliveries or run.progress.is_complete:
                 continue
             self._taken_at = self._context.clock.monotonic()
@@ -191,8 +193,12 @@ class Forwarder:
         for stream_id, runs in fresh.items():
             await self._add(self._deliveries[stream_id], runs)
 
-    def _assign(self, runs: Iterable[LogRun]) -> list[tuple[str, LogRun]]:
-        """Each with the id of the stream that it goes to; those that go nowhere are left out."""
+    def _assign(self, connection: Connection, runs: Iterable[LogRun]) -> list[tuple[str, LogRun]]:
+        """Each with the id of the stream that it goes to; those that go nowhere are left out. Raises _StreamsChanged
+        when another server has set one that is not known here yet: it may be that of these very runs."""
+        known = {stream.version for stream in self._streams}
+        if log_streams.fetch_versions(connection, self._context.workspace_id) != known:
+            raise _StreamsChanged
         assigned = []
         for run in runs:
             stream = stream_of(self._streams, run.origin.service_id, run.made_at)
@@ -317,7 +323,7 @@ class Forwarder:
         mark = _first_id(self._context.clock.now() - _MARK_BEHIND)
 
         def work(connection: Connection) -> None:
-            log_positions.save_new(connection, self._assign(log_positions.find_unmarked(connection, mark)))
+            log_positions.save_new(connection, self._assign(connection, log_positions.find_unmarked(connection, mark)))
             log_positions.move_mark(connection, self._node, mark)
 
         await self._context.database.run(work)
@@ -329,3 +335,9 @@ class Forwarder:
 def _first_id(moment: datetime) -> str:
     """No run made at `moment` or later has a smaller id."""
     return make_id("run", moment, bytes(CHANCE_BYTES))
+
+
+class _StreamsChanged(OneoffError):
+    """Nothing of this transaction may stand."""
+
+    temporary = True

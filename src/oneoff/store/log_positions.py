@@ -97,12 +97,6 @@ def list_unsent(connection: Connection, stream_id: str, node: str, limit: int) -
     return [_to_unsent(row, node) for row in connection.execute(query)]
 
 
-def fetch_final(connection: Connection, run_ids: Collection[str]) -> set[str]:
-    """Of these the ones that have ended, or are gone."""
-    going = select(runs.c.id).where(runs.c.id.in_(run_ids), runs.c.status.in_(_GOING))
-    return set(run_ids) - set(connection.execute(going).scalars())
-
-
 def find_sealed_variables(connection: Connection, run_ids: Collection[str]) -> dict[str, bytes]:
     """Of these runs, as far as the history still has them."""
     rows = connection.execute(select(runs.c.id, runs.c.variables_sealed).where(runs.c.id.in_(run_ids)))

@@ -56,6 +56,12 @@ def list_streams(connection: Connection, workspace_id: str) -> list[LogStream]:
     return sorted(found, key=lambda stream: stream.scope_id != workspace_id)
 
 
+def fetch_versions(connection: Connection, workspace_id: str) -> set[str]:
+    """Of all streams: others as soon as anything of any stream has changed."""
+    query = select(log_streams.c.version).where(log_streams.c.workspace_id == workspace_id)
+    return set(connection.execute(query).scalars())
+
+
 def find_stream(connection: Connection, scope_id: str) -> LogStream | None:
     row = connection.execute(select(log_streams).where(log_streams.c.scope_id == scope_id)).one_or_none()
     return None if row is None else _to_stream(row)
