@@ -23,7 +23,8 @@ EntrypointShape = Literal["keep", "clear"] | list[str]
 
 
 class Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # Built when the description is: `answers` makes what is sent, and no other request needs the model.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Page(Shape, Generic[T]):

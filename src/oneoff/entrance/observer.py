@@ -90,8 +90,8 @@ def _method_of(scope: Scope) -> str:
 
 
 def _route_of(scope: Scope) -> str:
-    """The template, `/api/v1/runs/{run_id}`: there are as many as there are routes, whatever is asked for. A mounted one
-    does not know the prefix before it, but a prefix has no parameters: so many segments stand before it."""
+    """The template, `/api/v1/runs/{run_id}`: there are as many as there are routes, whatever is asked for. A mounted
+    route does not know its prefix, but a prefix has no parameters: so many segments stand before it."""
     template = getattr(scope.get("route"), "path", None)
     if template is None:
         return _OTHER
