@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from oneoff import errors
 from oneoff.api.page import render_page
@@ -40,6 +41,14 @@ def test_every_request_that_creates_takes_an_idempotency_key() -> None:
         if "idempotency-key" not in {parameter["name"] for parameter in each.get("parameters", [])}
     ]
     assert not without
+
+
+def test_every_handler_that_creates_looks_at_the_key(app: FastAPI) -> None:
+    """The description promises it for all of them."""
+    creating = [route for route in app.routes if isinstance(route, APIRoute) and route.status_code == 201]
+    assert len(creating) > 10
+    blind = [route.name for route in creating if "idempotency_of" not in route.endpoint.__code__.co_names]
+    assert not blind
 
 
 def check_problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from oneoff.api.door import API
 from oneoff.api.jobs import to_overrides
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     caller_of,
     context_of,
@@ -44,26 +43,22 @@ _INDEX = re.compile(r"[0-9]{1,6}")
 
 
 @router.post("/services/{service_id}/batches", status_code=201, response_model=BatchShape)
-async def create_service_batch(
-    service_id: str, body: CreateServiceBatch, request: Request, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def create_service_batch(service_id: str, body: CreateServiceBatch, request: Request) -> Response:
     """Run one command once for each item, in the service's live image. All items are durable when this answers; the
     image, the variables and the limits are those of this moment. A body may have 64 MB."""
     context = context_of(request)
     ask = batches.of_service(service_id, to_request(context, body))
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     made = await batches.create_batch(context, ask, body.to_new(), caller_of(request).name, idempotency)
     return answer(to_batch(made), 201)
 
 
 @router.post("/jobs/{job_id}/batches", status_code=201, response_model=BatchShape)
-async def create_job_batch(
-    job_id: str, body: CreateJobBatch, request: Request, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def create_job_batch(job_id: str, body: CreateJobBatch, request: Request) -> Response:
     """Run a job once for each item, as the job is at this moment. Its retries apply to each item."""
     context = context_of(request)
     ask = batches.of_job(context, job_id, to_overrides(body))
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     made = await batches.create_batch(context, ask, body.to_new(), caller_of(request).name, idempotency)
     return answer(to_batch(made), 201)
 
@@ -120,12 +115,11 @@ async def rerun_failed_items(
     live_image: Annotated[
         bool, Query(description="In the image that is live now, instead of the one the batch was created with.")
     ] = False,
-    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """A new batch of the items that failed, and of those that never started because another one failed: the same image
     by digest, command, variables and limits. Items keep their index, and are told the old count."""
     rerun = Rerun(caller_of(request).name, with_canceled, live_image)
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     made = await rerun_failed(context_of(request), batch_id, rerun, idempotency)
     return answer(to_batch(made), 201)
 

@@ -22,7 +22,6 @@ from oneoff.api.cron_shapes import (
 from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     context_of,
     idempotency_of,
@@ -48,13 +47,11 @@ _SHOWN_IN_LISTS, _SHOWN = 1, 5
 
 
 @router.post("/crons", status_code=201, response_model=CronShape)
-async def create_cron(body: CreateCron, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_cron(body: CreateCron, request: Request) -> Response:
     """Fire a job by the clock. Refused when two instants would be closer than the plan allows."""
     context = context_of(request)
     new = NewCron(body.job, body.to_settings())
-    return answer(
-        _show(context, await crons.create_cron(context, new, await idempotency_of(request, idempotency_key))), 201
-    )
+    return answer(_show(context, await crons.create_cron(context, new, await idempotency_of(request))), 201)
 
 
 @router.post("/crons/preview", response_model=PreviewShape)

@@ -12,7 +12,6 @@ from oneoff.api.bodies import CreateDeploy
 from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     caller_of,
     context_of,
@@ -33,7 +32,6 @@ async def create_deploy(
     body: CreateDeploy,
     request: Request,
     wait: Annotated[bool, Query(description="False: answer at once, while it is `created`.")] = True,
-    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Make an image the live image of a service. The answer comes when the deploy has ended: `live`,
     `image_unavailable` (then `message` says why, and the image before stays live), or `canceled`. Where jobs of the
@@ -46,7 +44,7 @@ async def create_deploy(
         body.image,
         caller_of(request).name,
         credentials=body.registry.to_credentials() if body.registry else None,
-        request=await idempotency_of(request, idempotency_key),
+        request=await idempotency_of(request),
     )
     return answer(await _show(context, deploy.id), 201)
 

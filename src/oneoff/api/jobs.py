@@ -12,7 +12,6 @@ from oneoff.api.bodies import ChangeJob, CreateJob, RunJob, to_change
 from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     caller_of,
     context_of,
@@ -32,13 +31,13 @@ router = APIRouter(prefix=API, tags=["jobs"])
 
 
 @router.post("/jobs", status_code=201, response_model=JobShape)
-async def create_job(body: CreateJob, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_job(body: CreateJob, request: Request) -> Response:
     """Save a command of a service under a name. Nothing runs yet."""
     context = context_of(request)
     service_id = await find_service_id(context, body.service) or body.service
     settings = body.to_settings()
     new = NewJob(service_id, settings.pop("name"), settings)
-    job = await jobs.create_job(context, new, await idempotency_of(request, idempotency_key))
+    job = await jobs.create_job(context, new, await idempotency_of(request))
     return answer(_show(context, job), 201)
 
 
@@ -89,11 +88,11 @@ async def delete_job(
 
 
 @router.post("/jobs/{job_id}/runs", status_code=201, response_model=RunShape)
-async def run_job(job_id: str, body: RunJob, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def run_job(job_id: str, body: RunJob, request: Request) -> Response:
     """Run a job now, any number of times, whatever else of it is going."""
     overrides = to_overrides(body)
     origin = Origin(caller_of(request).name, trigger_of(request))
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     run = await jobs.run_job(context_of(request), job_id, overrides, origin, idempotency)
     return answer(to_run(RunView(run)), 201)
 

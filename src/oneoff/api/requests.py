@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Header, Query
+from fastapi import Query
 
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.ids import has_prefix
@@ -22,15 +22,6 @@ from oneoff.errors import InvalidCursor
 Limit = Annotated[int, Query(ge=1, le=200, description="At most so many items.")]
 Cursor = Annotated[
     str | None, Query(max_length=200, description="`next_cursor` of the page before; without it the first page.")
-]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        description="Of the caller's choice. The same key with the same request makes nothing new: the answer is what "
-        "the first one made. Kept for a day.",
-    ),
 ]
 _MICROSECONDS = re.compile(r"[0-9]{1,17}")
 

@@ -12,7 +12,6 @@ from oneoff.api.bodies import CreateRun, ExtendRun, to_change
 from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     caller_of,
     context_of,
@@ -35,13 +34,11 @@ router = APIRouter(prefix=API, tags=["runs"])
 
 
 @router.post("/services/{service_id}/runs", status_code=201, response_model=RunShape)
-async def create_run(
-    service_id: str, body: CreateRun, request: Request, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def create_run(service_id: str, body: CreateRun, request: Request) -> Response:
     """Accept a run of one command in the service's live image. It is durable when this answers, and starts as soon as
     a slot is free."""
     asked = to_request(context_of(request), body)
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     actor, trigger = caller_of(request).name, trigger_of(request)
     run = await runs.accept_run(context_of(request), service_id, asked, Origin(actor, trigger), idempotency)
     return answer(to_run(RunView(run)), 201)
@@ -80,11 +77,11 @@ async def cancel_run(run_id: str, request: Request) -> Response:
 
 
 @router.post("/runs/{run_id}/rerun", status_code=201, response_model=RerunShape)
-async def rerun(run_id: str, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def rerun(run_id: str, request: Request) -> Response:
     """The same once more: image by digest, command, variables and size are those of that run, whatever was deployed or
     configured since; `difference` tells what that is."""
     origin = Origin(caller_of(request).name, trigger_of(request))
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     run, difference = await reruns.run_again(context_of(request), run_id, origin, idempotency)
     return answer(to_run(RunView(run)) | {"difference": to_difference(difference)}, 201)
 

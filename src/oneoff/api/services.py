@@ -12,7 +12,6 @@ from oneoff.api.bodies import ChangeService, CreateService
 from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     caller_of,
     context_of,
@@ -28,13 +27,13 @@ router = APIRouter(prefix=API, tags=["services"])
 
 
 @router.post("/services", status_code=201, response_model=ServiceShape)
-async def create_service(body: CreateService, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_service(body: CreateService, request: Request) -> Response:
     """Make a service, with its project and environment if they are new; nothing when its image cannot be had."""
     context = context_of(request)
     given = body.model_dump(exclude_unset=True, exclude={"path", "type", "image", "registry"})
     credentials = body.registry.to_credentials() if body.registry else None
     new = NewService(body.path, body.type, body.image, credentials, given)
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     return answer(to_service(await services.create_service(context, new, caller_of(request).name, idempotency)), 201)
 
 

@@ -10,7 +10,6 @@ from oneoff.api.bodies import CreateToken
 from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     caller_of,
     idempotency_of,
@@ -24,9 +23,9 @@ router = APIRouter(prefix=API, tags=["tokens"])
 
 
 @router.post("/tokens", status_code=201, response_model=NewTokenShape)
-async def create_token(body: CreateToken, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_token(body: CreateToken, request: Request) -> Response:
     """Make a token. Its text is in this answer and nowhere else: only its SHA-256 is kept."""
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     caller = caller_of(request)
     token, text = await tokens_of(request).create(caller, body.name, admin=body.admin, request=idempotency)
     return answer({**to_token(token), "token": text}, 201)

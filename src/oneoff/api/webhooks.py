@@ -11,7 +11,6 @@ from oneoff.api.answers import answer, to_time
 from oneoff.api.door import API
 from oneoff.api.requests import (
     Cursor,
-    IdempotencyKey,
     Limit,
     caller_of,
     context_of,
@@ -32,10 +31,10 @@ _Reveal = Annotated[bool, Query(description="With its secret.")]
 
 
 @router.post("/webhooks", status_code=201, response_model=WebhookShape)
-async def create_webhook(body: CreateWebhook, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_webhook(body: CreateWebhook, request: Request) -> Response:
     """Tell a receiver what happens from now on. The answer holds the secret that signs what it is sent."""
     context = _admitted(request)
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     settings = body.model_dump(exclude_unset=True, exclude=_OF_NEW)
     made = await webhooks.create_webhook(context, NewWebhook(body.kind, body.name, settings=settings), idempotency)
     return answer(_to_webhook(made, webhooks.reveal_secret(context, made)), 201)
@@ -97,12 +96,10 @@ async def list_deliveries(
 
 
 @router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", status_code=201, response_model=DeliveryShape)
-async def redeliver(
-    webhook_id: str, delivery_id: str, request: Request, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def redeliver(webhook_id: str, delivery_id: str, request: Request) -> Response:
     """Send the same event once more, under the same `webhook-id`."""
     context = _admitted(request)
-    idempotency = await idempotency_of(request, idempotency_key)
+    idempotency = await idempotency_of(request)
     return answer(_to_delivery(await webhooks.redeliver(context, webhook_id, delivery_id, idempotency)), 201)
 
 

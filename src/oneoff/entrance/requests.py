@@ -7,12 +7,15 @@ import hashlib
 from starlette.requests import HTTPConnection, Request
 
 from oneoff.core.run import Trigger
+from oneoff.errors import InvalidBody
 from oneoff.operations.context import Context
 from oneoff.operations.tokens import Token, Tokens
 from oneoff.store.idempotency import Idempotency
 
 # The trigger of a run is `manual` for those who act for a person at a terminal or a page.
 _FOR_PEOPLE = frozenset({"cli", "dashboard"})
+IDEMPOTENCY_KEY = "Idempotency-Key"
+MOST_KEY_CHARACTERS = 255
 
 
 def context_of(request: HTTPConnection) -> Context:
@@ -35,10 +38,16 @@ def trigger_of(request: HTTPConnection) -> Trigger:
     return Trigger.MANUAL if request.headers.get("oneoff-client") in _FOR_PEOPLE else Trigger.API
 
 
-async def idempotency_of(request: Request, key: str | None) -> Idempotency | None:
-    """What makes two requests the same one: token, method, address and body."""
+async def idempotency_of(request: Request) -> Idempotency | None:
+    """Of a request that creates. What makes two of them the same one: key, token, method, address and body. Raises
+    InvalidBody for a key that is none."""
+    key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
         return None
+    if not 1 <= len(key) <= MOST_KEY_CHARACTERS:
+        raise InvalidBody(
+            f"{IDEMPOTENCY_KEY} has {len(key)} characters: send 1 to {MOST_KEY_CHARACTERS}", IDEMPOTENCY_KEY
+        )
     body = await request.body()
     asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body)
     return Idempotency(caller_of(request).id, key, asked.hexdigest())

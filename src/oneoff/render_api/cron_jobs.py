@@ -20,7 +20,6 @@ from oneoff.operations.jobs import NO_OVERRIDES, Job, JobFilter, NewJob
 from oneoff.operations.runs import Origin
 from oneoff.operations.services import Service
 from oneoff.render_api.answers import answer, answer_nothing, to_time, without_unset
-from oneoff.render_api.queries import get_idempotency_key
 from oneoff.render_api.routing import at
 from oneoff.render_api.selecting import fetch_all
 from oneoff.render_api.service_shapes import CronFacts
@@ -41,7 +40,7 @@ async def run_now(request: Request) -> Response:
     context, caller = context_of(request), caller_of(request).name
     job = await _get_job(context, request.path_params["service_id"])
     going = await _list_going(context, job)
-    idempotency = await idempotency_of(request, get_idempotency_key(request))
+    idempotency = await idempotency_of(request)
     run = await jobs.run_job(context, job.id, NO_OVERRIDES, Origin(caller, trigger_of(request)), idempotency)
     for each in (each for each in going if each.id != run.id and each.created_at <= run.created_at):
         await runs.cancel_run(context, each.id, caller)

@@ -16,7 +16,6 @@ from oneoff.operations.deploys import Deploy
 from oneoff.render_api.answers import answer, to_listed, to_time, without_unset
 from oneoff.render_api.cursors import read_id
 from oneoff.render_api.queries import (
-    get_idempotency_key,
     get_limit,
     get_list,
     get_window,
@@ -123,7 +122,7 @@ def to_deploy(deploy: Deploy) -> dict[str, Any]:
 
 
 async def _deploy(request: Request, service_id: str, image: str) -> Response:
-    idempotency = await idempotency_of(request, get_idempotency_key(request))
+    idempotency = await idempotency_of(request)
     context, actor = context_of(request), caller_of(request).name
     return answer(to_deploy(await deploys.begin_deploy(context, service_id, image, actor, request=idempotency)), 201)
 

@@ -17,7 +17,6 @@ from oneoff.render_api.answers import answer, to_listed
 from oneoff.render_api.cursors import read_id
 from oneoff.render_api.job_shapes import STATUSES, ToJob, read_job_id
 from oneoff.render_api.queries import (
-    get_idempotency_key,
     get_limit,
     get_list,
     get_window,
@@ -48,7 +47,7 @@ class Jobs:
     async def create(self, request: Request) -> Response:
         body = await read_body(request)
         asked = RunRequest(_to_command(need_text(body, "startCommand")), instance_type=take_text(body, "planId"))
-        idempotency = await idempotency_of(request, get_idempotency_key(request))
+        idempotency = await idempotency_of(request)
         origin = Origin(caller_of(request).name, trigger_of(request))
         service_id = request.path_params["service_id"]
         run = await runs.accept_run(context_of(request), service_id, asked, origin, idempotency)

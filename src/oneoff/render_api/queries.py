@@ -15,7 +15,6 @@ from oneoff.store.runs import Window
 
 _DEFAULT_LIMIT = 20
 _MOST = 100
-_MOST_KEY = 255
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
@@ -25,13 +24,6 @@ def get_text(request: HTTPConnection, name: str) -> str | None:
     if text is not None and "\0" in text:
         raise InvalidBody(f"{name} contains the character NUL", name)
     return text
-
-
-def get_idempotency_key(request: HTTPConnection) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= _MOST_KEY:
-        raise InvalidBody(f"Idempotency-Key has {len(key)} characters: send 1 to {_MOST_KEY}", "Idempotency-Key")
-    return key
 
 
 def get_limit(request: HTTPConnection) -> int:

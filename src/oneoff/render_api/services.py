@@ -23,7 +23,6 @@ from oneoff.render_api.owners import check_owner, is_asked_for
 from oneoff.render_api.plan_names import to_plan_name
 from oneoff.render_api.projects import find_environment
 from oneoff.render_api.queries import (
-    get_idempotency_key,
     get_limit,
     get_list,
     get_window,
@@ -88,7 +87,7 @@ async def create_service(request: Request) -> Response:
         raise InvalidBody("serviceDetails.schedule is missing: write for example 0 3 * * *", "schedule")
     changes = to_changes(request, take_list(body, "envVars"))
     path = await _choose_path(context, body)
-    idempotency = await idempotency_of(request, get_idempotency_key(request))
+    idempotency = await idempotency_of(request)
     new = NewService(path, kind, asked.image, None, asked.settings())
     service = await services.create_service(context, new, caller_of(request).name, idempotency)
     if changes:

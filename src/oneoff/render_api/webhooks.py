@@ -22,7 +22,6 @@ from oneoff.render_api.answers import answer, answer_nothing, to_listed, to_time
 from oneoff.render_api.cursors import read_id
 from oneoff.render_api.owners import check_owner, is_asked_for
 from oneoff.render_api.queries import (
-    get_idempotency_key,
     get_limit,
     get_window,
     need_text,
@@ -62,7 +61,7 @@ async def create_webhook(request: Request) -> Response:
     check_owner(context, need_text(body, "ownerId"))
     need_text(body, "url")
     new = NewWebhook(WebhookKind.WEBHOOK, need_text(body, "name"), FORM, _to_settings({"eventFilter": []} | body))
-    idempotency = await idempotency_of(request, get_idempotency_key(request))
+    idempotency = await idempotency_of(request)
     return answer(_to_webhook(context, await webhooks.create_webhook(context, new, idempotency)), 201)
 
 
