@@ -140,7 +140,7 @@ def bundle_of_a_run(server: Oneoff) -> Iterator[Bundle]:
             shutil.copy(Path(run["bundle"]) / name, folder)
         _end(server, run_id)
         wait_until(lambda: not server.containers())
-        _mount_overlay(run["rootfs"], layers)
+        _mount_overlay(run, layers)
         subprocess.run(["ip", "netns", "add", namespace], check=True)
         yield Bundle(folder, _to_bare_config(config, run["bundle"], folder, layers / "root", namespace))
     finally:
@@ -180,11 +180,12 @@ def _take_hardening_off(config: dict[str, Any]) -> None:
     config["annotations"] = {}
 
 
-def _mount_overlay(image_root: str, layers: Path) -> None:
+def _mount_overlay(run: dict[str, Any], layers: Path) -> None:
     for name in ("upper", "work", "root"):
         (layers / name).mkdir(parents=True)
-    options = f"lowerdir={image_root},upperdir={layers}/upper,workdir={layers}/work,volatile"
-    subprocess.run(["mount", "-t", "overlay", "oneoff-bench", "-o", options, layers / "root"], check=True)
+    options = f"lowerdir={run['lowerdir']},upperdir={layers}/upper,workdir={layers}/work,volatile"
+    argv = ["mount", "-t", "overlay", "oneoff-bench", "-o", options, layers / "root"]
+    subprocess.run(argv, cwd=run["image"], check=True)
 
 
 def _end(server: Oneoff, run_id: str) -> None:

@@ -27,7 +27,7 @@ OWNERS = {
     "subprocess": ["drivers/oci/*.py", "drivers/docker/archive.py", "cli/**/*.py"],
 }
 PROCESS_STARTERS = {
-    *("image.py", "network.py", "netrules.py", "runtime.py"),  # skopeo, umoci, ip, nft, runc
+    *("image.py", "network.py", "netrules.py", "runtime.py"),  # skopeo, unpacking, ip, nft, runc
     *("supervisor.py", "launcher.py", "zygote.py"),  # the processes of runs
     "archive.py",  # skopeo, from a layout to what Docker loads
 }

@@ -30,7 +30,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One file, folder (`data` is None) or link (`link` given) of a layer."""
+    """One file, folder (`data` is None), link (`link` given) or device (`device`: major, minor) of a layer."""
 
     path: str
     data: bytes | None = None
@@ -38,6 +38,8 @@ class Entry:
     link: str | None = None
     hard: bool = False
     uid: int = 0
+    device: tuple[int, int] | None = None
+    pax: Mapping[str, str] = field(default_factory=dict)  # extended header records
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,19 @@ class Image:
 
 def to_tar(entries: Iterable[Entry]) -> bytes:
     """An uncompressed layer."""
+    entries = list(entries)
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+    form = tarfile.PAX_FORMAT if any(entry.pax for entry in entries) else tarfile.GNU_FORMAT
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
         for entry in entries:
             info = tarfile.TarInfo(entry.path)
             info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.uid
-            if entry.link is not None:
+            info.pax_headers = dict(entry.pax)
+            if entry.device is not None:
+                info.type = tarfile.CHRTYPE
+                info.devmajor, info.devminor = entry.device
+                tar.addfile(info)
+            elif entry.link is not None:
                 info.type = tarfile.LNKTYPE if entry.hard else tarfile.SYMTYPE
                 info.linkname = entry.link
                 tar.addfile(info)

@@ -20,7 +20,6 @@ _SECCOMP = Path("/usr/share/containers/seccomp.json")
 _NEEDED = (
     (("crun", "runc"), "crun"),
     (("skopeo",), "skopeo"),
-    (("umoci",), "umoci"),
     (("tini-static", "docker-init", "catatonit"), "tini"),
     (("iptables", "nft"), "iptables"),
     (("ip",), "iproute2"),

@@ -16,7 +16,7 @@ from oneoff.drivers.oci.bundle import Surroundings
 from oneoff.drivers.oci.filters import Filters
 from oneoff.drivers.oci.folder import CONTROL, RUN, reserve, write_json
 from oneoff.drivers.oci.network import Lease
-from oneoff.drivers.oci.rootfs import User
+from oneoff.drivers.oci.rootfs import Root, User
 from oneoff.drivers.oci.runtime import Programs
 from oneoff.errors import ContainerExists
 
@@ -54,7 +54,7 @@ class Draft:
     spec: ContainerSpec
     engine_id: str
     user: User
-    rootfs: Path
+    root: Root
     network: Network
 
 
@@ -78,7 +78,7 @@ def make(site: Site, draft: Draft) -> None:
 
 
 def _fill_folder(site: Site, draft: Draft, making: Path) -> None:
-    image_root = draft.rootfs.stat()
+    image_root = draft.root.stat()
     # The layer's root shows through as the container's root: same mode and owner as the image's.
     (making / "upper").mkdir()
     os.chown(making / "upper", image_root.st_uid, image_root.st_gid)
@@ -134,7 +134,8 @@ def to_run(site: Site, draft: Draft) -> dict[str, Any]:
         "deadline": spec.deadline.timestamp() if spec.deadline else None,
         "grace": spec.grace_seconds,
         "labels": dict(spec.labels),
-        "rootfs": str(draft.rootfs),
+        "image": str(draft.root.folder),
+        "lowerdir": ":".join(draft.root.layers),
         "upper": str(home / "upper"),
         "work": str(home / "work"),
         "bundle": folder,

@@ -215,10 +215,10 @@ class OciDriver:
         self._state_folder = None
 
     def _make(self, site: Site, spec: ContainerSpec, engine_id: str, network: container.Network) -> None:
-        root = self._images.rootfs(spec.image.digest)
+        root = self._images.root(spec.image.digest)
         container.make(site, Draft(spec, engine_id, self._examine(spec, root), root, network))
 
-    def _examine(self, spec: ContainerSpec, root: Path) -> rootfs.User:
+    def _examine(self, spec: ContainerSpec, root: rootfs.Root) -> rootfs.User:
         """Whether the command can run at all. Raises StartFailed and its like."""
         working_dir = spec.image.config.working_dir
         if posixpath.normpath("/" + working_dir.lstrip("/")).split("/")[1] in ("proc", "sys", "dev"):

@@ -1,8 +1,6 @@
-"""Images of the oci driver: fetched by skopeo, unpacked by umoci, once per digest. Used by the driver.
+"""Images of the oci driver: fetched by skopeo, each of their layers unpacked once and shared. Used by the driver.
 
-images/sha256-HEX/rootfs      shared read-only below every container's own layer
-                  image.json  configuration and size
-       .staging-…             in the making, locked by who makes it; a name is given only to what is complete
+The folder they lie in is `imagefolder`'s, and what is in a layer is `unpacking`'s.
 """
 
 from __future__ import annotations
@@ -10,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
-import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +22,10 @@ from typing import Any
 from oneoff import metrics
 from oneoff.core.image import ImageConfig, ImageRef, Transport
 from oneoff.drivers.driver import PreparedImage, RegistryCredentials
-from oneoff.drivers.oci import linux
+from oneoff.drivers.oci import layout
+from oneoff.drivers.oci.imagefolder import LAYOUT, ImageFolder, Staging, to_name
+from oneoff.drivers.oci.layout import LayerBroken
+from oneoff.drivers.oci.rootfs import Root
 from oneoff.errors import ImageUnavailable
 
 _TAG = "image"
@@ -40,20 +40,18 @@ class ImageStore:
     """`state` is a folder on a tmpfs: registry credentials pass through it."""
 
     def __init__(self, folder: Path, state: Callable[[], Path]) -> None:
-        self._folder = folder
+        self._folder = ImageFolder(folder)
         self._state = state
         self._going: dict[str, asyncio.Task[PreparedImage]] = {}
 
-    def rootfs(self, digest: str) -> Path:
-        return self._home(digest) / "rootfs"
+    def root(self, digest: str) -> Root:
+        return self._folder.root(digest)
 
     def has(self, digest: str) -> bool:
-        return (self._home(digest) / "image.json").exists()
+        return self._folder.has(digest)
 
     def touch(self, digest: str) -> None:
-        """Note its use: the images used longest ago are dropped first."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self._home(digest) / "image.json")
+        self._folder.touch(digest)
 
     async def prepare(self, image: ImageRef, credentials: RegistryCredentials | None) -> PreparedImage:
         key = str(image)
@@ -74,20 +72,10 @@ class ImageStore:
             return await self._resolve(image, options)
 
     async def drop(self, keep: frozenset[str], budget_bytes: int) -> list[str]:
-        return await asyncio.to_thread(self._drop, keep, budget_bytes)
+        return await asyncio.to_thread(self._folder.drop, keep, budget_bytes)
 
     def sweep(self) -> None:
-        """Remove what crashed makers left; what is still being made is locked."""
-        for staging in self._folder.glob(".staging-*"):
-            if staging.suffix == ".lock":
-                if not staging.with_suffix("").exists() and _is_unlocked(staging):
-                    staging.unlink(missing_ok=True)
-            elif _is_unlocked(Path(f"{staging}.lock")):
-                shutil.rmtree(staging, ignore_errors=True)
-                Path(f"{staging}.lock").unlink(missing_ok=True)
-
-    def _home(self, digest: str) -> Path:
-        return self._folder / digest.replace(":", "-")
+        self._folder.sweep()
 
     def _own_digest(self, image: ImageRef) -> str | None:
         """The digest of an image that is named as lying in this store, wherever the store lies by now."""
@@ -112,10 +100,9 @@ class ImageStore:
 
     def _prepared(self, image: ImageRef, digest: str) -> PreparedImage:
         self.touch(digest)
-        facts = json.loads((self._home(digest) / "image.json").read_bytes())
-        own = f"oci:{_OWN}{self._home(digest).name}:{_TAG}"
+        own = f"oci:{_OWN}{to_name(digest)}:{_TAG}"
         ref = str(image.pinned(digest)) if image.transport is Transport.REGISTRY else own
-        return PreparedImage(digest, ref, to_image_config(facts["config"]))
+        return PreparedImage(digest, ref, to_image_config(self._folder.facts(digest)["config"]))
 
     async def _resolve(self, image: ImageRef, options: list[str]) -> str:
         if image.transport in {Transport.DOCKER_ARCHIVE, Transport.DOCKER_DAEMON}:
@@ -125,47 +112,43 @@ class ImageStore:
         return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
     async def _fetch(self, image: ImageRef, digest: str, options: list[str]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        staging = self._folder / f".staging-{os.urandom(8).hex()}"
-        # Before the folder: a sweep removes a folder without a lock.
-        lock = os.open(f"{staging}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        staging.mkdir(mode=0o700)
+        staging = await asyncio.to_thread(self._folder.begin)
         try:
             await self._unpack(image, digest, options, staging)
-        except OSError as problem:
+        except (OSError, LayerBroken) as problem:
             raise ImageUnavailable(str(image), f"it cannot be unpacked: {problem}") from problem
         finally:
             # Removing a large tree takes its time.
-            await asyncio.shield(asyncio.to_thread(_discard, staging, lock))
+            await asyncio.shield(asyncio.to_thread(self._folder.discard, staging))
 
-    async def _unpack(self, image: ImageRef, digest: str, options: list[str], staging: Path) -> None:
-        layout = f"{staging}/layout:{_TAG}"
+    async def _unpack(self, image: ImageRef, digest: str, options: list[str], staging: Staging) -> None:
         source = to_skopeo_name(image.pinned(digest) if image.transport is Transport.REGISTRY else image)
+        if image.transport in {Transport.REGISTRY, Transport.OCI}:
+            await self._spare_layers(image, source, options, staging)
+        copied = staging.folder / LAYOUT
         options = [_COPY_OPTIONS.get(option, option) for option in options]
-        # umoci 0.4 refuses zstd: "blob is not correct mediatype: …tar+zstd".
-        await self._skopeo(
-            image, "copy", "--quiet", *options, "--dest-compress-format", "gzip", source, f"oci:{layout}"
+        options += ["--remove-signatures", "--dest-oci-accept-uncompressed-layers"]
+        await self._skopeo(image, "copy", "--quiet", *options, source, f"oci:{copied}:{_TAG}")
+        found = layout.read_layout(copied)
+        await asyncio.to_thread(self._folder.claim, staging, [each.chain_id for each in found.layers])
+        unpack = (sys.executable, "-I", "-X", "utf8", "-m", "oneoff.drivers.oci.unpacking")
+        await self._call(image, *unpack, str(staging.folder), str(os.getpid()))
+        facts = {"source": str(image), "config": found.config.get("config") or {}, "layers": found.names}
+        await asyncio.to_thread(self._folder.complete, staging, digest, facts)
+        self._folder.publish(staging, digest)
+
+    async def _spare_layers(self, image: ImageRef, source: str, options: list[str], staging: Staging) -> None:
+        """Nothing that is unpacked already is copied again."""
+        config, image_facts = await asyncio.gather(
+            self._skopeo(image, "inspect", *options, "--config", "--raw", source),
+            self._skopeo(image, "inspect", *options, "--no-tags", source),
         )
-        config = await self._skopeo(image, "inspect", "--config", "--raw", f"oci:{layout}")
-        home = staging / "home"
-        home.mkdir(mode=0o700)
-        await self._call(image, "umoci", "raw", "unpack", "--image", layout, str(home / "rootfs"))
-        size = await asyncio.to_thread(_tree_bytes, home)
-        facts = {
-            "digest": digest,
-            "source": str(image),
-            "config": json.loads(config).get("config") or {},
-            "bytes": size,
-        }
-        (home / "image.json").write_text(json.dumps(facts))
-        await asyncio.to_thread(_make_durable, home)
-        try:
-            home.rename(self._home(digest))
-        except OSError:
-            # Another process was first; the content is the same by its digest.
-            if not self.has(digest):
-                raise
+        chain_ids = layout.to_chain_ids(layout.to_diff_ids(json.loads(config)))
+        claimed = await asyncio.to_thread(self._folder.claim, staging, chain_ids)
+        blobs = json.loads(image_facts)["Layers"] or ()
+        # The same blob may be there as one layer, and be wanted as another.
+        wanted = {blob for blob, is_there in zip(blobs, claimed, strict=False) if not is_there}
+        layout.write_stand_ins(staging.folder / LAYOUT, set(blobs) - wanted)
 
     @asynccontextmanager
     async def _access(self, image: ImageRef, credentials: RegistryCredentials | None) -> AsyncIterator[list[str]]:
@@ -215,29 +198,9 @@ class ImageStore:
             raise ImageUnavailable(str(image), to_plain_words(words.decode(errors="replace"))[-_WORDS:])
         return output
 
-    def _drop(self, keep: frozenset[str], budget_bytes: int) -> list[str]:
-        found: list[tuple[float, int, str, Path]] = []
-        for path in self._folder.glob("sha256-*/image.json"):
-            facts = json.loads(path.read_bytes())
-            found.append((path.stat().st_mtime, facts["bytes"], facts["digest"], path.parent))
-        total = sum(size for _, size, _, _ in found)
-        dropped: list[str] = []
-        for _, size, digest, home in sorted(found):
-            if total <= budget_bytes:
-                break
-            if digest in keep:
-                continue
-            # Out of its name first: an image is there as a whole or not at all.
-            trash = Path(tempfile.mkdtemp(prefix=".staging-", dir=self._folder))
-            home.rename(trash / "home")
-            shutil.rmtree(trash, ignore_errors=True)
-            dropped.append(digest)
-            total -= size
-        return dropped
-
 
 def to_plain_words(words: str) -> str:
-    """What skopeo and umoci said, without their logging: `time="…" level=fatal msg="…"` becomes its last message."""
+    """What skopeo said, without their logging: `time="…" level=fatal msg="…"` becomes its last message."""
     messages = re.findall(r'msg="((?:[^"\\]|\\.)*)"', words)
     plain = messages[-1].replace('\\"', '"') if messages else words.strip()
     return f"{plain}; if it needs a login, deploy with --registry-user" if "unauthorized" in plain else plain
@@ -272,42 +235,3 @@ def to_image_config(config: dict[str, Any]) -> ImageConfig:
 def _is_loopback(registry: str) -> bool:
     host = registry.rsplit(":", 1)[0].strip("[]")
     return host in {"localhost", "::1"} or host.startswith("127.")
-
-
-def _is_unlocked(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(fd)
-
-
-def _discard(staging: Path, lock: int) -> None:
-    shutil.rmtree(staging, ignore_errors=True)
-    Path(f"{staging}.lock").unlink(missing_ok=True)
-    os.close(lock)
-
-
-def _tree_bytes(root: Path) -> int:
-    total = 0
-    for folder, _, files in os.walk(root):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(f"{folder}/{name}").st_blocks * 512
-    return total
-
-
-def _make_durable(home: Path) -> None:
-    """One sync of the file system: a name must not survive a power failure without its content."""
-    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        linux.sync_file_system(fd)
-    finally:
-        os.close(fd)

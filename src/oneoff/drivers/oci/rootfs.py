@@ -21,6 +21,10 @@ _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "ppc64le": 21, "s39
 _PT_INTERP = 3
 
 
+# The names that one place of an image has in its layers: of a folder, all that are merged there; else the one on top.
+Place = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     uid: int
@@ -29,36 +33,80 @@ class User:
     home: str = "/"
 
 
-def resolve_inside(root: Path, path: str) -> Path | None:
+@dataclass(frozen=True, slots=True)
+class Root:
+    """An image's root file system: the layers in `folder`, from the highest down, seen as overlayfs stacks them."""
+
+    folder: Path
+    layers: tuple[str, ...]
+
+    @property
+    def place(self) -> Place:
+        return tuple(f"{self.folder}/{layer}" for layer in self.layers)
+
+    def stat(self) -> os.stat_result:
+        return Path(self.place[0]).stat()
+
+
+def resolve_inside(root: Root, path: str) -> Path | None:
     """Where `path` of the image lies on this machine, every symbolic link followed inside `root`; None: nowhere."""
+    way = _walk(root, path)
+    return None if way is None else Path(way[-1][0])
+
+
+def _walk(root: Root, path: str) -> list[Place] | None:
+    """The places from the root down to what `path` names."""
     pending = [part for part in reversed(path.split("/")) if part and part != "."]
-    done: list[str] = []
+    way = [root.place]
     links = 0
     while pending:
         part = pending.pop()
         if part == "..":
-            if done:
-                done.pop()
+            way = way[:-1] or way
             continue
-        here = root.joinpath(*done, part)
-        try:
-            mode = here.lstat().st_mode
-        except OSError:
+        here = _look_up(way[-1], part)
+        if not here:
             return None
-        if not stat.S_ISLNK(mode):
-            done.append(part)
+        if not Path(here[0]).is_symlink():
+            way.append(here)
             continue
         links += 1
         if links > _MOST_LINKS:
             return None
-        target = here.readlink().as_posix()
+        target = Path(here[0]).readlink().as_posix()
         if target.startswith("/"):
-            done = []
+            del way[1:]
         pending.extend(piece for piece in reversed(target.split("/")) if piece and piece != ".")
-    return root.joinpath(*done)
+    return way
 
 
-def find_user(root: Path, text: str) -> User:
+def _look_up(folders: Place, name: str) -> Place:
+    """Empty when it is not there. Whiteouts and opaque folders: Documentation/filesystems/overlayfs.rst of Linux."""
+    found: list[str] = []
+    for folder in folders:
+        path = f"{folder}/{name}"
+        try:
+            facts = os.lstat(path)
+        except OSError:
+            continue
+        if not stat.S_ISDIR(facts.st_mode):
+            is_whiteout = stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
+            # Below a folder, it is hidden by it.
+            return tuple(found) if found or is_whiteout else (path,)
+        found.append(path)
+        if folder is not folders[-1] and _is_opaque(path):
+            break
+    return tuple(found)
+
+
+def _is_opaque(folder: str) -> bool:
+    try:
+        return os.getxattr(folder, "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False
+
+
+def find_user(root: Root, text: str) -> User:
     """`name`, `uid`, `name:group`, `uid:gid`, or "" for root. Raises StartFailed when a name is not in the image."""
     user_text, _, group_text = text.partition(":")
     users = _table(root, "/etc/passwd", 7)
@@ -79,14 +127,14 @@ def find_user(root: Path, text: str) -> User:
     return User(uid, gid, additional, home)
 
 
-def check_mount_points(root: Path) -> None:
+def check_mount_points(root: Root) -> None:
     """Raises StartFailed. crun before 1.28 follows a link in the place of /dev out of the image (CVE-2026-47766)."""
     for name in ("dev", "proc", "sys"):
-        if (root / name).is_symlink():
+        if (found := _look_up(root.place, name)) and Path(found[0]).is_symlink():
             raise StartFailed(f"the image has a symbolic link in the place of /{name}: make it a folder in the image")
 
 
-def check_command(root: Path, argv0: str, search_path: str, working_dir: str, user: User) -> None:
+def check_command(root: Root, argv0: str, search_path: str, working_dir: str, user: User) -> None:
     """Raises CommandNotFound or CommandNotExecutable as the kernel and execvp(3) would find out later."""
     if "/" in argv0:
         _check_file(root, argv0, _absolute(root, argv0, working_dir), user)
@@ -106,7 +154,7 @@ def check_command(root: Path, argv0: str, search_path: str, working_dir: str, us
     raise refusal or CommandNotFound(argv0, f"none of PATH has it ({search_path})")
 
 
-def _absolute(root: Path, path: str, working_dir: str) -> str:
+def _absolute(root: Root, path: str, working_dir: str) -> str:
     """`path` as seen from the working folder, which is made at the start where the image has none."""
     if path.startswith("/"):
         return path
@@ -114,13 +162,14 @@ def _absolute(root: Path, path: str, working_dir: str) -> str:
     return joined if resolve_inside(root, working_dir) else posixpath.normpath(joined)
 
 
-def _check_file(root: Path, argv0: str, path: str, user: User) -> None:
-    found = resolve_inside(root, path)
-    if found is None:
+def _check_file(root: Root, argv0: str, path: str, user: User) -> None:
+    way = _walk(root, path)
+    if way is None:
         raise CommandNotFound(argv0, "a shell builtin needs `--shell`" if argv0 in {"cd", "export", "source"} else "")
+    found = Path(way[-1][0])
     if found.is_dir():
         raise CommandNotExecutable(argv0, "it is a folder")
-    if not stat.S_ISREG(found.stat().st_mode) or not _may_execute(root, found, user):
+    if not stat.S_ISREG(found.stat().st_mode) or not _may_execute(way, user):
         raise CommandNotExecutable(argv0, f"permission denied for user {user.uid} (chmod +x in the image mends it)")
     try:
         with found.open("rb") as file:
@@ -132,11 +181,10 @@ def _check_file(root: Path, argv0: str, path: str, user: User) -> None:
         raise CommandNotFound(argv0, f"its interpreter {interpreter!r} is not in the image")
 
 
-def _may_execute(root: Path, found: Path, user: User) -> bool:
+def _may_execute(way: list[Place], user: User) -> bool:
     """Root without capabilities is bound by the mode bits like everybody else."""
-    path = found
-    while path != root:
-        facts = path.stat()
+    for place in way[1:]:
+        facts = Path(place[0]).stat()
         if facts.st_uid == user.uid:
             bit = stat.S_IXUSR
         elif facts.st_gid in (user.gid, *user.additional_gids):
@@ -145,7 +193,6 @@ def _may_execute(root: Path, found: Path, user: User) -> bool:
             bit = stat.S_IXOTH
         if not facts.st_mode & bit:
             return False
-        path = path.parent
     return True
 
 
@@ -197,7 +244,7 @@ def _find_group(groups: list[list[str]], text: str) -> int:
     raise StartFailed(f"the image has no group {text!r} in /etc/group: use its number, or a name it has")
 
 
-def _table(root: Path, path: str, columns: int) -> list[list[str]]:
+def _table(root: Root, path: str, columns: int) -> list[list[str]]:
     """Rows of passwd(5) or group(5); damaged ones are left out, as libc does."""
     found = resolve_inside(root, path)
     if found is None or not found.is_file():

@@ -16,7 +16,7 @@ from oneoff.errors import DriverUnavailable
 
 SECCOMP_PROFILE = Path("/usr/share/containers/seccomp.json")
 _INITS = ("tini-static", "docker-init", "catatonit")
-_PACKAGES = {"skopeo": "skopeo", "umoci": "umoci", "ip": "iproute2"}
+_PACKAGES = {"skopeo": "skopeo", "ip": "iproute2"}
 # Beginning with the quickest. Older releases of crun were never tried.
 _PREFERRED = ("crun", "runc")
 _OLDEST_CRUN = (1, 8)

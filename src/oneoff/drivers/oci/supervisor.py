@@ -114,12 +114,11 @@ class _Container:
         for path in self._run["hide"]:
             # Covered, not unmounted: what crun writes there must vanish with this namespace.
             linux.mount("tmpfs", "oneoff", path, linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "size=64k")
-        layers = f"lowerdir={self._run['rootfs']},upperdir={self._folder}/upper,workdir={self._folder}/work"
-        target = f"{self._bundle}/rootfs"
-        try:
-            linux.mount("overlay", "oneoff", target, 0, layers + ",volatile")
-        except OSError:
-            linux.mount("overlay", "oneoff", target, 0, layers)
+        layers = f"lowerdir={self._run['lowerdir']},upperdir={self._folder}/upper,workdir={self._folder}/work"
+        # Relative names, so that those of many layers fit into the one page that mount(2) takes.
+        os.chdir(self._run["image"])
+        linux.mount_overlay(f"{self._bundle}/rootfs", layers)
+        os.chdir("/")
 
     def _spawn(self, out: int, err: int) -> int:
         """The one call of the runtime. Its standard streams become the container's."""

@@ -20,7 +20,7 @@ from oneoff.drivers.driver import ContainerSpec, PreparedImage, Resources
 from oneoff.drivers.oci import bundle, container, remains
 from oneoff.drivers.oci.container import Draft, Network, Site
 from oneoff.drivers.oci.folder import EXIT, RUN, START_FAILED, read_json
-from oneoff.drivers.oci.rootfs import User
+from oneoff.drivers.oci.rootfs import Root, User
 from oneoff.drivers.oci.supervision import Supervision
 from oneoff.errors import DriverUnavailable, ExitUnknown, StartFailed
 
@@ -104,7 +104,7 @@ def _to_draft(site: Site) -> Draft:
         grace_seconds=1.0,
         deadline=None,
     )
-    return Draft(spec, engine_id, User(0, 0), empty, Network(None, "", ""))
+    return Draft(spec, engine_id, User(0, 0), Root(empty.parent, (empty.name,)), Network(None, "", ""))
 
 
 def _find_note(site: Site) -> Path:

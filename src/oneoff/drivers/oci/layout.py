@@ -1,0 +1,87 @@
+"""The OCI layout of one image that skopeo wrote: its configuration and its layers. Used by `image` and `unpacking`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class LayerBroken(Exception):
+    """A layer, or what names it, is not what it should be; the words say what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """`chain_id` is the identity of the layer together with all below it; `blob` may be compressed."""
+
+    chain_id: str
+    diff_id: str
+    blob: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`layers` from the lowest up."""
+
+    config: dict[str, Any]
+    layers: tuple[Layer, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """What the layers are called in an image's folder, from the highest down; without any there is an empty one."""
+        return [str(number) for number in reversed(range(len(self.layers) or 1))]
+
+
+def read_layout(folder: Path) -> Layout:
+    """Raises LayerBroken."""
+
+    def blob(entry: dict[str, Any]) -> Path:
+        return _blob(folder, entry["digest"])
+
+    index = json.loads((folder / "index.json").read_bytes())
+    manifest = json.loads(blob(index["manifests"][0]).read_bytes())
+    config = json.loads(blob(manifest["config"]).read_bytes())
+    diff_ids, blobs = to_diff_ids(config), manifest["layers"]
+    if len(diff_ids) != len(blobs):
+        raise LayerBroken(f"its manifest has {len(blobs)} layers, its configuration {len(diff_ids)}")
+    parts = zip(to_chain_ids(diff_ids), diff_ids, map(blob, blobs), strict=True)
+    return Layout(config, tuple(Layer(*each) for each in parts))
+
+
+def to_diff_ids(config: dict[str, Any]) -> list[str]:
+    """Of each layer, from the lowest up: the digest of its archive, uncompressed. Raises LayerBroken."""
+    rootfs = config.get("rootfs")
+    if not isinstance(rootfs, dict):
+        raise LayerBroken("its configuration names no layers: it is no image of a container")
+    return list(rootfs.get("diff_ids") or ())
+
+
+def to_chain_ids(diff_ids: Sequence[str]) -> list[str]:
+    """As the OCI image specification computes a ChainID: the tree of a layer depends on what lies below it."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain.append(_digest(f"{chain[-1]} {diff_id}") if chain else diff_id)
+    return chain
+
+
+def write_stand_ins(folder: Path, digests: Iterable[str]) -> None:
+    """Blobs that are there by name only: skopeo copies none that it finds."""
+    for digest in digests:
+        path = _blob(folder, digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _blob(folder: Path, digest: str) -> Path:
+    algorithm, _, number = digest.partition(":")
+    if not (algorithm.isalnum() and number.isalnum()):
+        raise LayerBroken(f"{digest!r} is no digest")
+    return folder / "blobs" / algorithm / number
