@@ -604,6 +604,16 @@ class StartFailed(DriverError):
     exit_code: int | None = None
 
 
+class NetworkUnavailable(StartFailed):
+    """`what` says which; `mend` what makes it; `there` names those that could be joined, where they are known."""
+
+    code = "network_unavailable"
+
+    def __init__(self, what: str, mend: str, there: Iterable[str] = ()) -> None:
+        names = ", ".join(there)
+        super().__init__(f"there is no {what}: {mend}" + (f". There are: {names}" if names else ""))
+
+
 class CommandNotFound(StartFailed):
     code = "command_not_found"
     exit_code = 127

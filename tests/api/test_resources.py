@@ -71,6 +71,22 @@ async def test_a_service_that_breaks_a_rule_is_refused_naming_the_field(
     assert problem["field"] == field
 
 
+async def test_a_network_that_the_engine_does_not_have_is_refused_while_it_can_tell(client: Client, home: Home) -> None:
+    home.engine.networks = {"shop_default"}
+    body = {"path": "shop/production", "networks": ["shop_defalut"]}
+    problem = check_problem(await client.post("/services", json=body), 422, "invalid_body")
+    assert problem["field"] == "networks"
+    assert "there is no network 'shop_defalut'" in problem["detail"]
+    assert "There are: host, none, shop_default" in problem["detail"]
+    assert (await client.get("/services")).json()["items"] == []
+    service = await made(client, networks=["shop_default"])
+    url = f"/services/{service['id']}"
+    check_problem(await client.patch(url, json={"networks": ["other"]}), 422, "invalid_body")
+    home.engine.is_away = True
+    assert (await client.patch(url, json={"networks": ["other"]})).json()["networks"] == ["other"]
+    assert (await client.post("/services", json={**body, "path": "shop/staging"})).status_code == 201
+
+
 async def test_a_path_that_is_taken_is_refused(client: Client) -> None:
     await made(client)
     check_problem(await client.post("/services", json={"path": "shop/production/web"}), 409, "already_exists")

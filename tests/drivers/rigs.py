@@ -30,12 +30,13 @@ class Rig:
 
 
 def fake_rig(request: pytest.FixtureRequest) -> Rig:
-    engine = FakeEngine()
+    engine, networks = FakeEngine(), set[str]()
+    engine.networks = networks
     engine.scripts.update({command.argv: command.script for command in commands.ALL})
     refs = {tag: images.image_ref(tag) for tag in images.TAGS}
     for tag, ref in refs.items():
         engine.add_image(ref, images.manifest_digest(tag))
-    return Rig("fake", lambda instance: FakeDriver(instance, engine), refs, make_network=lambda name: None)
+    return Rig("fake", lambda instance: FakeDriver(instance, engine), refs, make_network=networks.add)
 
 
 def docker_rig(request: pytest.FixtureRequest) -> Rig:

@@ -163,6 +163,10 @@ class Driver(Protocol):
         """The digest `image` has now, without making it local when the source allows that (a registry).
         Raises ImageUnavailable with the engine's words."""
 
+    async def check_networks(self, names: Sequence[str]) -> None:
+        """Could a container join these now? Raises NetworkUnavailable with those there are and what makes this one,
+        StartFailed for networks that exclude each other. What `create` and `start` say of them later counts."""
+
     async def create(self, spec: ContainerSpec) -> Handle:
         """Make the container, not started. A second create of the same name raises ContainerExists.
         Decides before exec whether argv[0] can run: CommandNotFound (127), CommandNotExecutable (126); nothing is

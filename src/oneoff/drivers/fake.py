@@ -6,7 +6,7 @@ It passes the same contract suite as the real ones. A breach of the contract by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -73,6 +73,10 @@ class FakeDriver:
         async with self._call("resolve", str(image)):
             return self._find_image(image).digest
 
+    async def check_networks(self, names: Sequence[str]) -> None:
+        async with self._call("check_networks", ""):
+            self._engine.check_networks(names)
+
     async def create(self, spec: ContainerSpec) -> Handle:
         _require(bool(spec.argv and spec.name and spec.run_id), "a spec needs argv, name and run_id")
         _require(all("\0" not in word for word in (*spec.argv, *spec.variables.values())), "NUL cannot be passed")
@@ -81,6 +85,7 @@ class FakeDriver:
                 raise ImageUnavailable(spec.image.ref, "the fake engine does not have it: prepare it first")
             if any(container.handle.name == spec.name for container in self._engine.containers.values()):
                 raise ContainerExists(spec.name)
+            self._engine.check_networks(spec.networks)
             container = self._engine.make(spec, self.name, self._instance)
             if container.script.refusal is not None:
                 del self._engine.containers[container.handle.engine_id]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from oneoff.core.image import ImageConfig, Transport, parse_image_ref
 from oneoff.drivers.driver import Capabilities, ContainerSpec, ContainerState, Handle, PreparedImage
-from oneoff.errors import DriverError, EngineUnavailable
+from oneoff.errors import DriverError, EngineUnavailable, NetworkUnavailable
 
 _UNREAL = "the fake runs no real processes"
 _CAPABILITIES = Capabilities(
@@ -85,6 +85,7 @@ class FakeEngine:
         self.calls: list[tuple[str, str]] = []
         self.sources: dict[str, PreparedImage] = {}
         self.local: dict[str, tuple[PreparedImage, int]] = {}
+        self.networks: set[str] | None = None  # those there are; None: whatever is named
         self.starts: dict[str, int] = {}
         self._failures: list[Failure] = []
         self._away = False
@@ -193,6 +194,12 @@ class FakeEngine:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         await future
+
+    def check_networks(self, names: Iterable[str]) -> None:
+        there = names if self.networks is None else self.networks | {"host", "none"}
+        for name in names:
+            if name not in there:
+                raise NetworkUnavailable(f"network {name!r}", "add it to `networks` of the fake engine", sorted(there))
 
     def raise_if_away(self) -> None:
         if self._away:

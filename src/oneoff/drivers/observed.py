@@ -15,7 +15,7 @@ Call = Callable[..., Awaitable[Any]]
 
 TIMED = ("prepare", "create", "start", "stop", "remove")
 # `wait` takes as long as the run; the others are asked now and then.
-COUNTED = (*TIMED, "wait", "resolve", "extend", "inspect", "find", "list", "drop_images")
+COUNTED = (*TIMED, "wait", "resolve", "extend", "check_networks", "inspect", "find", "list", "drop_images")
 
 
 def observe(driver: AnyDriver) -> AnyDriver:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.images import prepare_image, seal_credentials
 from oneoff.operations.limits import choose_size
+from oneoff.operations.networks import check_joinable, check_names
 from oneoff.operations.pauses import settle_within
 from oneoff.store import batches, environments, idempotency, jobs, runs, services
 from oneoff.store import deploys as deploy_rows
@@ -27,10 +28,7 @@ from oneoff.store.environments import Place
 from oneoff.store.idempotency import Idempotency
 from oneoff.store.services import Service as Service
 
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
-_MOST_NETWORKS = 16
-_ALONE = ("host", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +54,7 @@ async def create_service(context: Context, new: NewService, actor: str, request:
     earlier = await context.database.read(lambda c: _find_earlier(c, service, request))
     if earlier is not None:
         return earlier
+    await check_joinable(context, service.networks)
     deploy = None
     if ref is not None:
         prepared = await prepare_image(context, ref, new.credentials)
@@ -98,6 +97,7 @@ async def change_service(context: Context, service_id: str, given: Mapping[str, 
     """`given` are settings to change (None = back to the default) and perhaps `credentials`. Raises NotFound,
     InvalidInput. Going runs keep what they were made with."""
     check_id("service", service_id)
+    await check_joinable(context, check_names(given.get("networks")))
 
     def work(connection: Connection) -> Service:
         service = services.get_service(connection, service_id)
@@ -208,18 +208,6 @@ def _check_instance_type(context: Context, kind: ServiceType, asked: str | None)
     return choose_size(context, asked, kind).id
 
 
-def _check_networks(_context: Context, _kind: ServiceType, asked: Sequence[str] | None) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(asked or ()))
-    for name in names:
-        if not _NETWORK.fullmatch(name):
-            raise InvalidBody(f"{name!r} cannot be the name of a network: write host, none or a name", "networks")
-        if name in _ALONE and len(names) > 1:
-            raise InvalidBody(f"{name!r} excludes other networks: give it alone", "networks")
-    if len(names) > _MOST_NETWORKS:
-        raise InvalidBody(f"a run can join at most {_MOST_NETWORKS} networks", "networks")
-    return names
-
-
 def _check_user(_context: Context, _kind: ServiceType, asked: str | None) -> str | None:
     if asked is not None and not _USER.fullmatch(asked):
         raise InvalidBody(f"{asked!r} is no user: write a name or number, or user:group", "user")
@@ -237,7 +225,7 @@ def _check_sandbox(context: Context, _kind: ServiceType, asked: str | None) -> s
 # Each takes what the caller gave (None = the default) and returns what is kept.
 SETTINGS: Mapping[str, Callable[[Context, ServiceType, Any], Any]] = {
     "instance_type": _check_instance_type,
-    "networks": _check_networks,
+    "networks": lambda _context, _kind, asked: check_names(asked),
     "entrypoint": lambda _context, _kind, asked: make_entrypoint(asked) or KEEP,
     "capabilities": lambda _context, _kind, asked: check_capabilities(list(asked or ())),
     "read_only_root": lambda _context, _kind, asked: bool(asked),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from oneoff.drivers.driver import Resources
-from oneoff.errors import StartFailed
+from oneoff.errors import NetworkUnavailable, StartFailed
+from tests.drivers import commands
 from tests.drivers.bench import Bench
 
 _STATUS = "grep -E '^(Cap|NoNewPrivs|Seccomp)' /proc/self/status"
@@ -178,11 +179,16 @@ async def test_a_run_joins_the_networks_it_names(bench: Bench) -> None:
         assert (await bench.sh(script, networks=("oneoff-contract-a", "oneoff-contract-b"))).lines == ["2"]
 
 
-async def test_a_network_that_is_not_there_fails_with_its_name(bench: Bench) -> None:
-    bench.needs("inside")
-    with pytest.raises(StartFailed) as failed:
-        await bench.start(("true",), networks=("no-such-network",))
-    assert "no-such-network" in str(failed.value)
+async def test_a_network_that_is_not_there_is_told_with_what_makes_it(bench: Bench) -> None:
+    bench.needs("named_networks")
+    assert bench.rig.make_network is not None
+    bench.rig.make_network("oneoff-contract-a")
+    for names in ((), ("none",), ("host",), ("oneoff-contract-a",)):
+        await bench.driver.check_networks(names)
+    with pytest.raises(NetworkUnavailable, match=r"'no-such-network': .*(network create|netns add|add it to)"):
+        await bench.driver.check_networks(("no-such-network",))
+    with pytest.raises(NetworkUnavailable, match="'no-such-network'"):
+        await bench.start(commands.TRUE, networks=("no-such-network",))
 
 
 async def test_zombies_are_reaped_by_an_init(bench: Bench) -> None:

@@ -12,6 +12,7 @@ import pytest
 from oneoff.core.image import ImageConfig
 from oneoff.drivers.docker import convert
 from oneoff.drivers.docker.executable import to_candidates, to_interpreter
+from oneoff.drivers.docker.networks import find_missing
 from oneoff.drivers.docker.users import Identity, to_identity
 from oneoff.drivers.driver import ContainerSpec, ContainerState, Exit, Handle, PreparedImage, Resources
 
@@ -197,3 +198,19 @@ def test_a_user_is_looked_up_in_the_images_own_files(
     user: str, capabilities: tuple[str, ...], identity: Identity
 ) -> None:
     assert to_identity(user, capabilities, PASSWD, GROUP) == identity
+
+
+@pytest.mark.parametrize(
+    ("words", "is_podman", "makes_it"),
+    [
+        ("network shop_x not found", False, "`docker network create shop_x`"),
+        ("failed to set up container networking: network shop_x not found", False, "`docker network create shop_x`"),
+        ("unable to find network with name or ID shop_x: network not found", True, "`podman network create shop_x`"),
+        ("address already in use", False, None),
+    ],
+)
+def test_a_missing_network_is_known_by_the_words_of_the_engine(
+    words: str, is_podman: bool, makes_it: str | None
+) -> None:
+    found = find_missing(words, is_podman=is_podman)
+    assert (found is None) if makes_it is None else makes_it in str(found)

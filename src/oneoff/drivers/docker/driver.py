@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from oneoff.drivers.docker.imagedrop import drop_images
 from oneoff.drivers.docker.images import ImageStore
 from oneoff.drivers.docker.live import LiveOutput
 from oneoff.drivers.docker.logs import LogReader
+from oneoff.drivers.docker.networks import check_networks, find_missing
 from oneoff.drivers.driver import (
     Capabilities,
     ContainerSpec,
@@ -112,6 +113,9 @@ class DockerDriver:
     async def resolve(self, image: ImageRef, credentials: RegistryCredentials | None = None) -> str:
         return await self._images.resolve(image, credentials)
 
+    async def check_networks(self, names: Sequence[str]) -> None:
+        await check_networks(self._engine, names)
+
     async def create(self, spec: ContainerSpec) -> Handle:
         node = await self._node()
         if spec.sandbox and self._is_podman:
@@ -121,7 +125,7 @@ class DockerDriver:
             404: lambda words: ImageUnavailable(spec.image.ref, words),
             409: lambda _: ContainerExists(spec.name),
             OTHERWISE: lambda words: (
-                _name_taken(spec.name, words) or StartFailed("the engine refused to create it", words)
+                _name_taken(spec.name, words) or self._start_failed("the engine refused to create it", words)
             ),
         }
         body = to_create_body(spec, self._instance, is_podman=self._is_podman)
@@ -152,9 +156,11 @@ class DockerDriver:
             raise
 
     async def _start(self, handle: Handle) -> None:
+        why = "the engine could not start it"
         refusals: Refusals = {
-            404: lambda words: _gone_or_failed(handle, words),
-            OTHERWISE: lambda words: StartFailed("the engine could not start it", words),
+            # 404 is "No such container: …", and also "network x not found".
+            404: lambda words: _gone(handle, words) or self._start_failed(why, words),
+            OTHERWISE: lambda words: self._start_failed(why, words),
         }
         call = Call("POST", f"/containers/{handle.engine_id}/start", refusals=refusals, read_seconds=300)
         try:
@@ -248,9 +254,13 @@ class DockerDriver:
             await live.close()
 
     async def _connect(self, handle: Handle, network: str) -> None:
-        refusals: Refusals = {OTHERWISE: lambda words: StartFailed(f"network {network} cannot be joined", words)}
+        why = f"network {network} cannot be joined"
+        refusals: Refusals = {OTHERWISE: lambda words: self._start_failed(why, words)}
         body = {"Container": handle.engine_id}
         await self._engine.act(Call("POST", f"/networks/{network}/connect", body=body, refusals=refusals))
+
+    def _start_failed(self, why: str, words: str) -> StartFailed:
+        return find_missing(words, is_podman=self._is_podman) or StartFailed(why, words)
 
     async def _raise_unless_startable(self, handle: Handle) -> None:
         """POST start on an exited container would run it a second time."""
@@ -305,8 +315,6 @@ def _name_taken(name: str, words: str) -> DriverError | None:
     return ContainerExists(name) if "name" in words and "already in use" in words else None
 
 
-def _gone_or_failed(handle: Handle, words: str) -> DriverError:
-    """404 is "No such container: …", and also "network x not found"."""
-    if words.lower().startswith("no such container") or "no container with" in words.lower():
-        return ContainerGone(handle.name)
-    return StartFailed("the engine could not start it", words)
+def _gone(handle: Handle, words: str) -> DriverError | None:
+    is_meant = words.lower().startswith("no such container") or "no container with" in words.lower()
+    return ContainerGone(handle.name) if is_meant else None

@@ -106,6 +106,9 @@ class OciDriver:
         await self._open()
         return await self._images.resolve(image, credentials)
 
+    async def check_networks(self, names: Sequence[str]) -> None:
+        joining.find_namespace(names)
+
     async def create(self, spec: ContainerSpec) -> Handle:
         site = await self._open()
         if not self._images.has(spec.image.digest):

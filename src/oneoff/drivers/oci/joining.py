@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from oneoff.drivers.driver import ContainerSpec
 from oneoff.drivers.oci.container import Network
 from oneoff.drivers.oci.network import NETNS, NetworkPool
-from oneoff.errors import StartFailed
+from oneoff.errors import NetworkUnavailable, StartFailed
 
 _HOST_NAME = "host.oneoff.internal"
 _LOOPBACK = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -20,20 +21,32 @@ async def join(spec: ContainerSpec, pool: NetworkPool) -> Network:
         hosts = f"{_LOOPBACK}{lease.address}\t{spec.hostname}\n{lease.gateway}\t{_HOST_NAME}\n"
         resolv = "".join(f"nameserver {address}\n" for address in pool.resolvers(lease.gateway))
         return Network(lease.path, hosts, resolv + _search(), lease)
-    if len(spec.networks) > 1:
-        raise StartFailed(f"the oci driver joins one network, not {len(spec.networks)}: name one of them")
-    name = spec.networks[0]
+    name, path = spec.networks[0], find_namespace(spec.networks)
     own_name = f"127.0.1.1\t{spec.hostname}\n"
     if name == "host":
         return Network("", f"{_read('/etc/hosts')}\n{own_name}127.0.0.1\t{_HOST_NAME}\n", _read("/etc/resolv.conf"))
     if name == "none":
         return Network(None, _LOOPBACK + own_name, "")
-    path = NETNS / name
-    if "/" in name or name.startswith(".") or not path.exists():
-        raise StartFailed(f"there is no network namespace {name!r}: ip netns add {name}, or use --network host")
     return Network(
         str(path), _LOOPBACK + own_name, _read(f"/etc/netns/{name}/resolv.conf") or _read("/etc/resolv.conf")
     )
+
+
+def find_namespace(networks: Sequence[str]) -> Path | None:
+    """The file below /run/netns that these networks mean; None for a namespace of our own making, or the machine's.
+    Raises StartFailed, NetworkUnavailable."""
+    if len(networks) > 1:
+        raise StartFailed(f"the oci driver joins one network, not {len(networks)}: name one of them")
+    name = networks[0] if networks else "none"
+    if name in ("host", "none"):
+        return None
+    path = NETNS / name
+    if "/" in name or name.startswith(".") or not path.exists():
+        names = sorted(each.name for each in NETNS.iterdir()) if NETNS.is_dir() else []
+        there = [each for each in names if not each.startswith("oneoff-")]
+        mend = f"`ip netns add {name}` makes one, and --network host is the machine's own"
+        raise NetworkUnavailable(f"network namespace {name!r}", mend, there)
+    return path
 
 
 def _search() -> str:
