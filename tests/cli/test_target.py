@@ -108,6 +108,14 @@ def test_login_checks_the_token_and_remembers_it(lonely_cli: Cli, api: FakeApi) 
     assert lonely_cli.run("token", "list").returncode == 0
 
 
+def test_login_without_a_terminal_reads_the_token_from_standard_input(lonely_cli: Cli, api: FakeApi) -> None:
+    none = lonely_cli.run("login", api.url)
+    assert none.returncode == 2
+    assert b"there is no token on standard input: pipe it in" in none.stderr
+    piped = lonely_cli.run("login", api.url, stdin=b"good\n")
+    assert (piped.returncode, piped.stderr) == (0, b"")
+
+
 def test_an_address_that_is_none_is_refused(lonely_cli: Cli) -> None:
     done = lonely_cli.run("--url", "oneoff.example.com", "runs", "list")
     assert done.returncode == 1

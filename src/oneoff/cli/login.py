@@ -16,13 +16,12 @@ from oneoff.cli.target import Target, check_url, save_login
 @click.option("--token-stdin", is_flag=True, help="Read the token from standard input instead of asking for it.")
 @pass_session
 def login(session: Session, url: str, token_stdin: bool) -> None:
-    """Check a token against the server at URL and remember both, in a file only you can read."""
+    """Check a token against the server at URL and remember both, in a file only you can read. Without a terminal the
+    token is read from standard input."""
     from oneoff.cli.client import Client
 
     address = check_url(url)
-    token = sys.stdin.readline().strip() if token_stdin else click.prompt("Token", hide_input=True, err=True).strip()
-    if not token:
-        raise click.UsageError("the token is empty: `oneoff token create NAME` on the server makes one")
+    token = _read_token(token_stdin or not sys.stdin.isatty())
     try:
         Client(Target(address, token, "the address given")).get("/projects", limit=1)
     except ApiRefused as problem:
@@ -31,3 +30,12 @@ def login(session: Session, url: str, token_stdin: bool) -> None:
         raise CliError(f"{address} does not take this token; nothing was remembered ({problem})") from problem
     file = save_login(address, token)
     click.echo(f"logged in to {address}; remembered in {file}")
+
+
+def _read_token(from_stdin: bool) -> str:
+    """Asking needs a terminal: the answer would be read, and shown, from wherever there is one otherwise."""
+    token = sys.stdin.readline() if from_stdin else click.prompt("Token", hide_input=True, err=True)
+    if not (token := token.strip()):
+        where = "there is no token on standard input: pipe it in" if from_stdin else "the token is empty"
+        raise click.UsageError(f"{where}; `oneoff token create NAME` on the server makes one")
+    return str(token)
