@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from oneoff.cli.main import cli
+from oneoff.cli.exit_codes import USAGE
+from oneoff.cli.main import cli, main
 from oneoff.cli.reference import reference
 
 _PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -39,3 +40,16 @@ def test_every_option_is_explained() -> None:
                 if isinstance(option, click.Option) and not option.help and option.opts[0] != "--type"
             ]
     assert not silent
+
+
+def test_a_group_without_a_command_is_a_usage_error_that_shows_its_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    context = click.Context(cli)
+    groups = [name for name in cli.list_commands(context) if isinstance(cli.get_command(context, name), click.Group)]
+    assert {"job", "plan"} <= set(groups)
+    for words in ([], *([name] for name in groups)):
+        assert main(words) == USAGE, words
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith(" ".join(["Usage: oneoff", *words]))
