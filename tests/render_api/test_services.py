@@ -128,6 +128,39 @@ async def test_what_cannot_be_had_is_refused_with_what_there_is_instead(client: 
     assert "exists" in await ask(client, "POST", "/services", 409, json=good | {"name": "worker"})
 
 
+async def test_a_request_sent_again_under_its_key_gets_the_same_answer_and_changes_nothing(
+    client: httpx2.AsyncClient, home: Home
+) -> None:
+    owner = home.context.workspace_id
+    body = {
+        "type": "cron_job",
+        "name": "nightly",
+        "ownerId": owner,
+        "image": {"ownerId": owner, "imagePath": IMAGE},
+        "envVars": [{"key": "A", "value": "1"}, {"key": "SECRET", "generateValue": True}],
+        "serviceDetails": {"schedule": "0 3 * * *", "envSpecificDetails": {"dockerCommand": "nightly"}},
+    }
+    key = {"Idempotency-Key": "once"}
+    made = await ask(client, "POST", "/services", 201, json=body, headers=key)
+    address = f"/services/{made['service']['id']}"
+    await ask(client, "PUT", f"{address}/env-vars/A", json={"value": "2"})
+    before = await ask(client, "GET", f"{address}/env-vars")
+    assert await ask(client, "POST", "/services", 201, json=body, headers=key) == made
+    assert await ask(client, "GET", f"{address}/env-vars") == before
+    (job,) = (await client.get("/api/v1/jobs")).json()["items"]
+    await client.delete(f"/api/v1/jobs/{job['id']}?with_crons=true")
+    await ask(client, "POST", "/services", 201, json=body, headers=key)
+    assert (await client.get("/api/v1/jobs")).json()["items"] == []
+
+
+async def test_a_service_whose_cron_is_refused_was_never_there(client: httpx2.AsyncClient, home: Home) -> None:
+    details = {"schedule": "0 3 31 2 *", "envSpecificDetails": {"dockerCommand": "nightly"}}
+    owner = home.context.workspace_id
+    body = {"type": "cron_job", "name": "a", "ownerId": owner, "image": {"imagePath": IMAGE}, "serviceDetails": details}
+    assert "0 3 31 2 *" in await ask(client, "POST", "/services", 400, json=body)
+    assert (await client.get("/api/v1/events")).json()["items"] == []
+
+
 async def test_services_are_listed_by_every_filter_and_page(client: httpx2.AsyncClient, home: Home) -> None:
     first, second, third = [await create(client, home, name=name) for name in ("one", "two", "three")]
     await client.post(f"{FACE}/services/{second['id']}/suspend")

@@ -21,7 +21,7 @@ from oneoff.operations.ids import check_id
 from oneoff.operations.limits import check_may_run, check_retention, check_time, choose_size
 from oneoff.operations.runs import Origin, RunRequest, accept, insert_run
 from oneoff.operations.time_control import check_must_end_by, check_warning, next_end
-from oneoff.operations.variables import VariableChange, Variables, apply_change
+from oneoff.operations.variables import VariableChange, Variables, merge
 from oneoff.store import idempotency, jobs, services
 from oneoff.store.dialect import Connection
 from oneoff.store.idempotency import Idempotency
@@ -236,10 +236,7 @@ def _seal(context: Context, job_id: str, variables: Variables) -> bytes:
 
 
 def _change_variables(present: Variables, changes: Mapping[str, VariableChange | None]) -> Variables:
-    after = {name: variable for name, variable in present.items() if name not in changes}
-    for name, change in changes.items():
-        if change is not None:
-            after[name] = apply_change(name, change, present.get(name))
+    after = merge(present, changes)
     check_variables({name: each.value for name, each in after.items()})
     return after
 

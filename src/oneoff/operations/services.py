@@ -10,7 +10,7 @@ from typing import Any
 from oneoff.core.command import KEEP, make_entrypoint
 from oneoff.core.image import ImageRef, parse_image_ref
 from oneoff.core.service import DEFAULT_NAME, ServicePath, ServiceType, check_capabilities, parse_path
-from oneoff.drivers.driver import PreparedImage, RegistryCredentials
+from oneoff.drivers.driver import RegistryCredentials
 from oneoff.engine.events import record_service
 from oneoff.errors import AlreadyExists, InvalidBody, ServiceBusy, ServiceHasJobs
 from oneoff.operations.context import Context
@@ -42,8 +42,14 @@ class NewService:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def create_service(context: Context, new: NewService, actor: str, request: Idempotency | None = None) -> Service:
-    """Nothing is made when its image cannot be had.
+async def create_service(
+    context: Context,
+    new: NewService,
+    actor: str,
+    request: Idempotency | None = None,
+    equip: Callable[[Connection, Service], None] | None = None,
+) -> Service:
+    """Nothing is made when its image cannot be had. `equip` makes what belongs to it, in the same transaction.
 
     Raises InvalidInput, AlreadyExists, ImageUnavailable, EngineUnavailable.
     """
@@ -55,10 +61,7 @@ async def create_service(context: Context, new: NewService, actor: str, request:
     if earlier is not None:
         return earlier
     await check_joinable(context, service.networks)
-    deploy = None
-    if ref is not None:
-        prepared = await prepare_image(context, ref, new.credentials)
-        deploy = _first_deploy(context, service, ref, new.image or "", prepared, actor)
+    deploy = None if ref is None else await _first_deploy(context, service, ref, new, actor)
     place = Place(context.workspace_id, path.project, path.environment)
 
     def work(connection: Connection) -> Service:
@@ -71,6 +74,8 @@ async def create_service(context: Context, new: NewService, actor: str, request:
         if deploy is not None:
             deploy_rows.save_new(connection, deploy)
         record_service(context, connection, "service.created", service)
+        if equip is not None:
+            equip(connection, services.get_service(connection, service.id))
         idempotency.save_resource(connection, request, service.id, service.created_at)
         return services.get_service(connection, service.id)
 
@@ -172,22 +177,21 @@ def _make(context: Context, path: ServicePath, new: NewService) -> Service:
     )
 
 
-def _first_deploy(
-    context: Context, service: Service, ref: ImageRef, image: str, prepared: PreparedImage, actor: str
-) -> Deploy:
-    now = context.clock.now()
+async def _first_deploy(context: Context, service: Service, ref: ImageRef, new: NewService, actor: str) -> Deploy:
+    """Its image is local then. Raises ImageUnavailable, EngineUnavailable."""
+    prepared = await prepare_image(context, ref, new.credentials)
     return Deploy(
         id=context.new_id("deploy"),
         service_id=service.id,
         status=DeployStatus.LIVE,
-        image=image or str(ref),
+        image=new.image or str(ref),
         image_ref=prepared.ref,
         digest=prepared.digest,
         image_config=prepared.config,
         message=None,
         actor=actor,
         created_at=service.created_at,
-        finished_at=now,
+        finished_at=context.clock.now(),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from oneoff.core.variables import Variable, check_variables
@@ -24,7 +24,6 @@ class VariableChange:
 
 
 Variables = dict[str, Variable]
-_Combine = Callable[[Variables], Variables]
 
 
 def value_place(owner_id: str, name: str) -> str:
@@ -62,44 +61,58 @@ async def fetch_variables(context: Context, owner_id: str) -> Variables:
 
 async def replace_variables(context: Context, owner_id: str, changes: Mapping[str, VariableChange]) -> Variables:
     """Afterwards there are exactly those named. Raises NotFound, InvalidVariables."""
-    return await _save(
-        context, owner_id, lambda present: {n: apply_change(n, c, present.get(n)) for n, c in changes.items()}
-    )
+    return await _save(context, owner_id, changes, keep_others=False)
 
 
 async def merge_variables(context: Context, owner_id: str, changes: Mapping[str, VariableChange | None]) -> Variables:
     """None removes a variable, those not named stay. Raises NotFound, InvalidVariables."""
+    return await _save(context, owner_id, changes, keep_others=True)
 
-    def combine(present: Variables) -> Variables:
-        merged = {name: variable for name, variable in present.items() if name not in changes}
-        for name, change in changes.items():
-            if change is not None:
-                merged[name] = apply_change(name, change, present.get(name))
-        return merged
 
-    return await _save(context, owner_id, combine)
+def change_variables(
+    context: Context,
+    connection: Connection,
+    owner_id: str,
+    changes: Mapping[str, VariableChange | None],
+    *,
+    keep_others: bool = True,
+) -> Variables:
+    """`merge_variables`, or `replace_variables`, inside the caller's transaction."""
+    _OWNERS[_kind(owner_id)](connection, owner_id)
+    sealer = context.sealer
+    present = open_variables(sealer, variables.fetch_variables(connection, owner_id))
+    after = merge(present, changes)
+    if not keep_others:
+        after = {name: variable for name, variable in after.items() if name in changes}
+    check_variables({name: variable.value for name, variable in after.items()})
+    sealed = [
+        SealedVariable(owner_id, name, each.secret, sealer.seal(each.value.encode(), value_place(owner_id, name)))
+        for name, each in after.items()
+    ]
+    variables.replace_variables(connection, owner_id, sealed)
+    return after
+
+
+def merge(present: Variables, changes: Mapping[str, VariableChange | None]) -> Variables:
+    """None removes a variable, those not named stay. Raises InvalidVariables."""
+    after = {name: variable for name, variable in present.items() if name not in changes}
+    for name, change in changes.items():
+        if change is not None:
+            after[name] = apply_change(name, change, present.get(name))
+    return after
 
 
 def check_owner_id(owner_id: str) -> str:
     return check_id(_kind(owner_id), owner_id)
 
 
-async def _save(context: Context, owner_id: str, combine: _Combine) -> Variables:
+async def _save(
+    context: Context, owner_id: str, changes: Mapping[str, VariableChange | None], *, keep_others: bool
+) -> Variables:
     check_owner_id(owner_id)
-    sealer = context.sealer
-
-    def work(connection: Connection) -> Variables:
-        _OWNERS[_kind(owner_id)](connection, owner_id)
-        after = combine(open_variables(sealer, variables.fetch_variables(connection, owner_id)))
-        check_variables({name: variable.value for name, variable in after.items()})
-        sealed = [
-            SealedVariable(owner_id, name, each.secret, sealer.seal(each.value.encode(), value_place(owner_id, name)))
-            for name, each in after.items()
-        ]
-        variables.replace_variables(connection, owner_id, sealed)
-        return after
-
-    return await context.database.run(work)
+    return await context.database.run(
+        lambda c: change_variables(context, c, owner_id, changes, keep_others=keep_others)
+    )
 
 
 def _kind(owner_id: str) -> str:

@@ -16,7 +16,7 @@ from oneoff.errors import InvalidBody, NotFound
 from oneoff.operations import crons, jobs, runs, services
 from oneoff.operations.context import Context
 from oneoff.operations.crons import CronFilter, NewCron
-from oneoff.operations.jobs import NO_OVERRIDES, Job, JobFilter, NewJob
+from oneoff.operations.jobs import NO_OVERRIDES, Job, JobFilter
 from oneoff.operations.runs import Origin
 from oneoff.operations.services import Service
 from oneoff.render_api.answers import answer, answer_nothing, to_time, without_unset
@@ -53,13 +53,6 @@ async def cancel_going(request: Request) -> Response:
     for each in await _list_going(context, job):
         await runs.cancel_run(context, each.id, caller_of(request).name)
     return answer_nothing(204)
-
-
-async def make_job(context: Context, service: Service, command: list[str] | str, schedule: str) -> None:
-    """The job of a new cron job, with its cron. Raises InvalidInput."""
-    given = {"shell": command} if isinstance(command, str) else {"command": command}
-    job = await jobs.create_job(context, NewJob(service.id, JOB_NAME, given))
-    await crons.create_cron(context, NewCron(job.id, {"expression": schedule}))
 
 
 async def change_job(context: Context, service: Service, command: str | None, schedule: str | None) -> None:

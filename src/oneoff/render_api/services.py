@@ -8,15 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from oneoff.core.image import ImageConfig
 from oneoff.core.service import ServiceType
 from oneoff.entrance.requests import caller_of, context_of, idempotency_of
 from oneoff.errors import InvalidBody
-from oneoff.operations import deploys, services, variables
+from oneoff.operations import deploys, services
 from oneoff.operations.context import Context
 from oneoff.operations.services import NewService, Service
+from oneoff.operations.whole_services import Equipment, ScheduledJob, create_whole_service
 from oneoff.render_api.answers import answer, answer_nothing, to_listed
-from oneoff.render_api.cron_jobs import change_job, find_facts, make_job
+from oneoff.render_api.cron_jobs import JOB_NAME, change_job, find_facts
 from oneoff.render_api.cursors import read_id
 from oneoff.render_api.env_vars import to_changes
 from oneoff.render_api.owners import check_owner, is_asked_for
@@ -34,7 +34,7 @@ from oneoff.render_api.queries import (
 )
 from oneoff.render_api.routing import at
 from oneoff.render_api.selecting import is_within, select
-from oneoff.render_api.service_bodies import Asked, read_asked, read_kind, to_path_name
+from oneoff.render_api.service_bodies import read_asked, read_kind, to_path_name
 from oneoff.render_api.service_shapes import REGION, RUNTIME, to_service
 
 _CURSOR = "serv"
@@ -89,11 +89,9 @@ async def create_service(request: Request) -> Response:
     path = await _choose_path(context, body)
     idempotency = await idempotency_of(request)
     new = NewService(path, kind, asked.image, None, asked.settings())
-    service = await services.create_service(context, new, caller_of(request).name, idempotency)
-    if changes:
-        await variables.replace_variables(context, service.id, changes)
-    if kind is ServiceType.CRON_JOB:
-        await _make_cron(context, service, asked)
+    job = None if asked.schedule is None else ScheduledJob(JOB_NAME, asked.command, asked.schedule)
+    equipment = Equipment(changes, job)
+    service = await create_whole_service(context, new, equipment, caller_of(request).name, idempotency)
     shown: dict[str, Any] = {"service": await _show(request, service)}
     return answer(shown | ({"deployId": service.live_deploy_id} if service.live_deploy_id else {}), 201)
 
@@ -157,18 +155,3 @@ async def _choose_path(context: Context, body: dict[str, Any]) -> str:
     if (environment_id := take_text(body, "environmentId")) is None:
         return f"{name}/{_ENVIRONMENT}/{name}"
     return f"{(await find_environment(context, environment_id)).path}/{name}"
-
-
-async def _make_cron(context: Context, service: Service, asked: Asked) -> None:
-    """Its command is the image's own when none is told. Nothing to do when a repeated request made it already."""
-    if (facts := await find_facts(context, service)) is not None and facts.command is not None:
-        return
-    command: list[str] | str | None = asked.command
-    if command is None and service.live_deploy_id is not None:
-        deploy, _ = await deploys.get_deploy(context, service.live_deploy_id)
-        command = list((deploy.image_config or ImageConfig()).command)
-    try:
-        await make_job(context, service, command or "", asked.schedule or "")
-    except Exception:
-        await services.delete_service(context, service.id, with_jobs=True)
-        raise
