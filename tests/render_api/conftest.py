@@ -1,4 +1,5 @@
-"""Both faces in this process, beside the native API: clients without a socket, on SQLite and the fake driver."""
+"""Both faces in this process, beside the native API: clients without a socket, on the fake driver, and on SQLite where
+a test does not ask for PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,10 +26,16 @@ def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def home(first_start: Path, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
+async def home(
+    request: pytest.FixtureRequest, first_start: Path, tmp_path: Path, anyio_backend: str
+) -> AsyncIterator[Home]:
     folder = tmp_path / "data"
-    shutil.copytree(first_start, folder)
-    made = await open_home(folder)
+    if getattr(request, "param", "sqlite") == "postgres":
+        folder.mkdir()
+        made = await open_home(folder, request.getfixturevalue("postgres_url"))
+    else:
+        shutil.copytree(first_start, folder)
+        made = await open_home(folder)
     yield made
     made.close()
 

@@ -11,6 +11,7 @@ import pytest
 
 from oneoff.core.clock import to_us
 from oneoff.core.service import ServiceType
+from oneoff.logs.archive import compress_log
 from oneoff.logs.folder import log_folder
 from oneoff.logs.writer import LogWriter
 from oneoff.operations import line_following, timed_lines
@@ -22,13 +23,16 @@ from tests.render_api.fields import ERROR, LOG_PAGE, wrong
 
 pytestmark = pytest.mark.anyio
 FACE = "/render/v1"
+# Where the store tells which runs there are; the others are about their lines.
+on_both = pytest.mark.parametrize("home", ["sqlite", "postgres"], indirect=True)
 
 
 class Log:
     """Of a job, written as the engine does."""
 
-    def __init__(self, home: Home, job_id: str, begin_us: int | None = None) -> None:
-        self._writer = LogWriter(log_folder(home.context.settings.logs_dir, "run-" + job_id[4:]), 1 << 28)
+    def __init__(self, home: Home, job_id: str, begin_us: int | None = None, cap_bytes: int = 1 << 28) -> None:
+        self._folder = log_folder(home.context.settings.logs_dir, "run-" + job_id[4:])
+        self._writer = LogWriter(self._folder, cap_bytes)
         self._time_us = to_us(home.context.clock.now()) if begin_us is None else begin_us
 
     def write(self, data: bytes, stream: str = "stdout", later_us: int = 0) -> None:
@@ -38,6 +42,11 @@ class Log:
 
     def close(self) -> None:
         self._writer.close()
+
+    def end(self) -> None:
+        """And it is compressed."""
+        self._writer.finish()
+        compress_log(self._folder)
 
 
 async def add_service(home: Home, path: str = "shop/production/web") -> str:
@@ -83,6 +92,7 @@ def messages(found: list[Any]) -> list[str]:
     return [each["message"] for each in found]
 
 
+@on_both
 async def test_pages_lose_and_repeat_no_line_in_either_direction_though_many_have_one_time(
     client: httpx2.AsyncClient, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +117,40 @@ async def test_pages_lose_and_repeat_no_line_in_either_direction_though_many_hav
             assert messages(backward) == messages(forward)
             assert len({each["id"] for each in forward}) == len(wanted)
     assert [m for m in messages(forward) if m.startswith("1 ")] == [m for m in wanted if m.startswith("1 ")]
+
+
+async def test_a_log_cut_by_its_cap_says_how_much_is_missing_wherever_reading_begins(
+    client: httpx2.AsyncClient, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed_lines, "_MARK_BYTES", 64)
+    job_id = await start_job(client, home, await add_service(home))
+    log = Log(home, job_id, cap_bytes=3200)  # the first 1,600 bytes, and the last ones in parts of 100
+    lines = [f"line {number:04d}" for number in range(1_000)]
+    notices: set[str] = set()
+    for written in range(100, 1_001, 100):
+        for piece in (lines[written - 100 : written - 50], lines[written - 50 : written]):
+            log.write("".join(f"{line}\n" for line in piece).encode(), later_us=1_000)
+        found = await ask_every_way(client, home, job_id)
+        cut = [each for each in found if each.startswith("[")]
+        kept = [each for each in found if each not in cut]
+        missing, at = written - len(kept), found.index(cut[0]) if cut else 0
+        assert cut == [f"[{10 * missing} bytes of the output were not kept]"][: 1 if missing else 0]
+        assert kept == lines[:at] + lines[at + missing : written]
+        notices |= set(cut)
+    assert len(notices) > 3, "it was cut again and again"
+    log.end()
+    await finish(home, job_id)
+    assert await ask_every_way(client, home, job_id) == found
+
+
+async def ask_every_way(client: httpx2.AsyncClient, home: Home, job_id: str) -> list[str]:
+    """Page by page in both directions, with what was remembered of earlier readings and without: the same lines."""
+    pages = []
+    for _ in range(2):
+        pages += [await ask_all(client, home, job_id, direction=way, limit=7) for way in ("forward", "backward")]
+        timed_lines._known.clear()
+    assert pages == [pages[0]] * 4
+    return messages(pages[0])
 
 
 async def test_whoever_asks_again_for_what_follows_gets_each_line_once(client: httpx2.AsyncClient, home: Home) -> None:
@@ -176,6 +220,7 @@ async def test_lines_are_chosen_by_level_text_type_and_instance(client: httpx2.A
     assert await asked(type="build") == await asked(host="example.com") == await asked(statusCode="200") == []
 
 
+@on_both
 async def test_secrets_are_hidden_and_lines_of_any_bytes_are_shown(client: httpx2.AsyncClient, home: Home) -> None:
     service_id = await add_service(home)
     await replace_variables(home.context, service_id, {"KEY": VariableChange("hunter2-hunter2", secret=True)})
@@ -189,6 +234,7 @@ async def test_secrets_are_hidden_and_lines_of_any_bytes_are_shown(client: httpx
     assert shown[1:] == ["\ufffd\ufffd", ""]
 
 
+@on_both
 async def test_by_default_services_show_the_last_hour_and_jobs_all_of_theirs(
     client: httpx2.AsyncClient, home: Home
 ) -> None:
@@ -219,6 +265,7 @@ async def test_the_values_of_a_label_are_listed(client: httpx2.AsyncClient, home
     assert await values("host") == await values("method") == await values("statusCode") == []
 
 
+@on_both
 async def test_what_is_wrong_is_told(client: httpx2.AsyncClient, home: Home) -> None:
     owner, service_id = home.context.workspace_id, await add_service(home)
     good = {"ownerId": owner, "resource": service_id}
@@ -240,6 +287,7 @@ async def test_what_is_wrong_is_told(client: httpx2.AsyncClient, home: Home) -> 
     assert (await client.get(f"{FACE}/logs/values", params=good | {"label": "path"})).status_code == 400
 
 
+@on_both
 async def test_followed_runs_give_each_line_once_in_order_and_what_fails_ends_the_following(
     client: httpx2.AsyncClient, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

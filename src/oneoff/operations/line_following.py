@@ -11,6 +11,7 @@ from typing import Any
 
 from oneoff.core.clock import from_us
 from oneoff.core.run import Run
+from oneoff.logs.folder import log_folder
 from oneoff.operations import line_pages, logs
 from oneoff.operations.context import Context
 from oneoff.operations.line_pages import BOTH
@@ -94,7 +95,8 @@ class Follower:
         return asyncio.create_task(watched())
 
     async def _follow_run(self, run: Run) -> None:
-        marks = get_marks(self._context.instance, run.id)
+        folder = log_folder(self._context.settings.logs_dir, run.id)
+        marks = await asyncio.to_thread(get_marks, self._context.instance, run.id, folder)
         timed = TimedLines(run, marks, marks.before(self._first_us))
         async with aclosing(logs.follow(self._context, run.id, timed.position, BOTH)) as events:
             async for event in events:

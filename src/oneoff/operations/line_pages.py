@@ -159,7 +159,7 @@ class _RunReader:
         self._run = run
         self._secrets = secrets
         self._bytes_left = bytes_left
-        self._marks: Marks = get_marks(context.instance, run.id)
+        self._marks: Marks = get_marks(context.instance, run.id, self._folder)
 
     def read(self, query: LineQuery) -> _Part:
         return self._read_backward(query) if query.backward else self._read_forward(query)

@@ -1,4 +1,5 @@
 """The lines of one run's log, each with a time that no other line of the run has: so a time says how far one has read.
+Only the notice of a gap shares that of the line behind it.
 
 Used by `line_pages` and `line_following`.
 """
@@ -6,14 +7,16 @@ Used by `line_pages` and `line_following`.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from oneoff.core.clock import to_us
 from oneoff.core.log_lines import LineSplitter, LogLine
 from oneoff.core.run import Run
+from oneoff.logs.folder import part_paths
 from oneoff.logs.record import LogRecord
 
 _MOST_LOGS = 128
@@ -38,10 +41,22 @@ class Line:
 
 @dataclass(slots=True)
 class Marks:
-    """Places in a log where no line is open: everything up to `positions[i]` is not later than `times[i]`."""
+    """Places in a log where no line is open: everything up to `positions[i]` is not later than `times[i]`. `second` is
+    where the second part of the log began when they were made; at `first_end`, or before it, the first one ends."""
 
     times: list[int] = field(default_factory=lambda: [-1])
     positions: list[int] = field(default_factory=lambda: [0])
+    second: int | None = None
+    first_end: int | None = None
+
+    def of(self, second: int | None) -> Marks:
+        """Those that hold when the second part begins there. It begins elsewhere when the cap of the log has made room
+        for more: what is marked behind the first part may be gone, and would hide the gap."""
+        if second == self.second:
+            return self
+        kept = 1 if self.first_end is None else bisect_right(self.positions, self.first_end)
+        first_end = second if self.first_end is None else self.first_end
+        return Marks(self.times[:kept], self.positions[:kept], second, first_end)
 
     def before(self, time_us: int) -> int:
         """The number of the last mark earlier than this."""
@@ -58,10 +73,12 @@ _lock = threading.Lock()
 _known: OrderedDict[tuple[str, str], Marks] = OrderedDict()
 
 
-def get_marks(instance: str, run_id: str) -> Marks:
-    """Remembered for the logs that were read last. From any thread."""
+def get_marks(instance: str, run_id: str, folder: Path) -> Marks:
+    """Of the log in `folder`; remembered for those that were read last. From any thread."""
+    parts = part_paths(folder)
     with _lock:
         marks = _known.pop((instance, run_id), None) or Marks()
+        marks = marks.of(int(parts[1].stem) if len(parts) > 1 else None)
         _known[instance, run_id] = marks
         while len(_known) > _MOST_LOGS:
             _known.popitem(last=False)
@@ -86,6 +103,7 @@ class TimedLines:
                 lines += [self._to_line(each, record.time_us) for each in self._splitter.flush()]
                 gap = f"[{missing} bytes of the output were not kept]".encode()
                 lines.append(self._to_line(LogLine(record.stream, record.time_us, record.begin, gap), record.time_us))
+                self._time_us -= 1  # the line behind it has the time that it has without the gap
             found = self._splitter.feed(record.stream, record.time_us, record.begin, record.data)
             lines += [self._to_line(each, each.time_us) for each in found]
             self.position = record.position
