@@ -2,7 +2,10 @@
 and each step that was made is remembered. Pure; `log_filter` searches lines with them.
 
 Python's own matcher tries one way after another and holds the whole process meanwhile: `(a?){30}a{30}` takes it hours.
-Its parser is used, and its matcher for single characters, so that an expression means what it means to Python.
+Its parser is used, and its matcher for single characters, so that an expression means what it means to Python. They
+lie in private modules of `re`, as there is no public way: `re.compile` gives no tree, `sre_parse` is deprecated, and a
+parser of our own, or another library such as RE2, would read classes, flags and `$` in its own way. A property test
+holds this to `re`, and so tells on each version of Python whether those modules are as they were.
 """
 
 from __future__ import annotations
