@@ -106,6 +106,7 @@ _SELECT = (
     .join(environments, services.c.environment_id == environments.c.id)
     .join(workspaces, crons.c.workspace_id == workspaces.c.id)
 )
+_NAMES = tuple(_SELECT.selected_columns.keys())
 _BY_ID = _SELECT.where(crons.c.id == bindparam("cron_id"))
 # Rows that another server's scheduler has in hand are its business.
 _DUE = (
@@ -268,7 +269,7 @@ def pause_workspace(connection: Connection, workspace_id: str, paused: bool) -> 
 
 
 def _to_cron(row: Row[*tuple[Any, ...]]) -> Cron:
-    values: dict[str, Any] = dict(zip(row._fields, row, strict=True))
+    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     for name in _TIMES:
         if values[name] is not None:
             values[name] = from_us(values[name])

@@ -22,6 +22,7 @@ _OWN = [field.name for field in fields(Job) if field.name not in ("service", "co
 _SELECT = select(
     *(jobs.c[name] for name in _OWN), jobs.c.command, jobs.c.shell, services.c.path.label("service")
 ).join_from(jobs, services, jobs.c.service_id == services.c.id)
+_NAMES = tuple(_SELECT.selected_columns.keys())
 _BY_ID = _SELECT.where(jobs.c.id == bindparam("job_id"))
 
 
@@ -136,7 +137,7 @@ def delete_of_service(connection: Connection, service_id: str) -> None:
 
 
 def _to_job(row: Row[*tuple[Any, ...]]) -> Job:
-    values: dict[str, Any] = dict(zip(row._fields, row, strict=True))
+    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     argv = values.pop("command")
     values["command"] = Command(None if argv is None else read_words(argv), values.pop("shell"))
     if values["entrypoint"] is not None:
