@@ -28,7 +28,7 @@ from oneoff.operations.variables import VariableChange
 from oneoff.store import runs as run_rows
 from oneoff.store.idempotency import Idempotency
 from oneoff.store.runs import RunFilter, Window
-from tests.operations.home import DIGEST, NEXT_DIGEST, NEXT_IMAGE, Home
+from tests.operations.home import DIGEST, IMAGE, NEXT_DIGEST, NEXT_IMAGE, Home
 
 pytestmark = pytest.mark.anyio
 TRUE = RunRequest(Command(("true",)))
@@ -149,6 +149,8 @@ async def test_a_full_disk_refuses_runs_and_says_what_helps(home: Home, monkeypa
     )
     with pytest.raises(DiskFull, match="Free some space"):
         await accept(home, service.id)
+    with pytest.raises(DiskFull, match="Free some space"):
+        await deploys.begin_deploy(home.context, service.id, IMAGE, "somebody")
     room._seen.clear()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from oneoff import journal
 from oneoff.engine.context import Context
-from oneoff.errors import NotFound, OneoffError
+from oneoff.errors import DriverError, NotFound, OneoffError
 from oneoff.store import deploys, gates
 from oneoff.store.database import Connection
 
@@ -55,7 +55,7 @@ class Deployer:
         except NotFound:
             return  # its service was deleted meanwhile
         except OneoffError as problem:
-            why = f"waits for the engine: {problem}"
+            why = f"waits for the engine: {problem}" if isinstance(problem, DriverError) else f"waits: {problem}"
             await self._context.database.run(lambda c: deploys.save_message_if_created(c, deploy_id, why))
         except Exception as problem:  # noqa: BLE001 - one bad row must not stop the others
             journal.error("deploy does not go on", problem, deploy=deploy_id)

@@ -11,6 +11,7 @@ from oneoff.operations import deploying
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.images import seal_credentials
+from oneoff.operations.room import check_room
 from oneoff.store import deploys, gates, idempotency, services
 from oneoff.store.deploys import Deploy as Deploy
 from oneoff.store.deploys import DeployStatus
@@ -67,7 +68,8 @@ async def begin_deploy(
     credentials: RegistryCredentials | None = None,
     request: Idempotency | None = None,
 ) -> Deploy:
-    """The deploy, `created` and durable; the deployer brings it forward. Raises NotFound, InvalidImageRef."""
+    """The deploy, `created` and durable; the deployer brings it forward. Raises NotFound, InvalidImageRef, DiskFull."""
+    check_room(context.settings, context.clock)
     check_id("service", service_id)
     parse_image_ref(image)
     now = context.clock.now()
