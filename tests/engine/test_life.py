@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from oneoff.core.run import Trigger
@@ -206,6 +208,21 @@ async def test_slots_are_never_exceeded_and_go_fairly_between_services(world: Wo
     await eventually(lambda: len(world.engine.starts) == 3)
     assert first[1] in world.engine.starts
     assert sum(c.state == "running" for c in world.engine.containers.values()) <= 2
+
+
+async def test_on_one_slot_services_take_turns(world: World, start_server: StartServer) -> None:
+    world.settings = replace(world.settings, slots=1)
+    world.engine.default_script = GOES_ON
+    busy, quiet = await world.add_service("busy"), await world.add_service("quiet")
+    first = [await world.accept(busy) for _ in range(3)]
+    world.clock.turn(1)
+    late = await world.accept(quiet)
+    await start_server()
+    await eventually(lambda: list(world.engine.starts) == first[:1])
+    world.engine.finish(first[0])
+    await eventually(lambda: list(world.engine.starts) == [first[0], late])
+    world.engine.finish(late)
+    await eventually(lambda: list(world.engine.starts) == [first[0], late, first[1]])
 
 
 async def test_a_person_goes_before_a_batch_of_the_same_service(world: World, start_server: StartServer) -> None:

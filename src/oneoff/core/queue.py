@@ -31,23 +31,28 @@ class Waiting:
     created_at: datetime
 
 
-def in_order(waiting: Iterable[Waiting], going: Mapping[str, int], now: datetime) -> list[Waiting]:
+def in_order(
+    waiting: Iterable[Waiting], going: Mapping[str, int], now: datetime, turns: Mapping[str, int] | None = None
+) -> list[Waiting]:
     """All of `waiting` in the order in which they will get slots.
 
     Fair between services: the next slot goes to the service with the fewest runs going (`going`: service id -> count),
-    and among equals to the run that waited longest. Within a service by class, then oldest first.
+    among equals to the one that had its turn longest ago (`turns`: service id -> number of its newest slot, counted
+    over all), then to the run that waited longest. Within a service by class, then oldest first.
     """
     lines: dict[str, list[Waiting]] = defaultdict(list)
     for run in waiting:
         lines[run.service_id].append(run)
     for line in lines.values():
         line.sort(key=lambda run: (_class_at(run, now), run.created_at, run.run_id), reverse=True)
-    taken = defaultdict(int, going)
+    taken, served = defaultdict(int, going), defaultdict(int, turns or {})
+    newest = max(served.values(), default=0)
     ordered: list[Waiting] = []
     while lines:
-        service_id = min(lines, key=lambda each: (taken[each], lines[each][-1].created_at, each))
+        service_id = min(lines, key=lambda each: (taken[each], served[each], lines[each][-1].created_at, each))
         ordered.append(lines[service_id].pop())
         taken[service_id] += 1
+        served[service_id] = newest = newest + 1
         if not lines[service_id]:
             del lines[service_id]
     return ordered

@@ -61,12 +61,13 @@ class Dispatcher:
         per_service = self._context.settings.slots + len(self._preparing) + len(self._prepared)
         counts = Counter(self._going.values())
         known = {*self._going, *self._prepared, *self._preparing}
-        now = self._context.clock.now()
+        now, turns = self._context.clock.now(), dict(self._context.signals.turns)
 
         def look(connection: Connection) -> tuple[list[Waiting], list[_New], bool]:
             queue = fetch_queue(self._context, connection, per_service, now)
             # Those whose claim is being committed hold their places in groups already.
-            ordered = sorted(in_order(queue.waiting, counts, now), key=lambda run: run.run_id not in self._going)
+            fair = in_order(queue.waiting, counts, now, turns)
+            ordered = sorted(fair, key=lambda run: run.run_id not in self._going)
             candidates = list(queue.admit(ordered).free)
             first = [run.run_id for run in candidates[: self._context.settings.slots] if run.run_id not in known]
             new = [(runs.get_run(connection, i), runs.fetch_start_facts(connection, i)) for i in first]
@@ -114,6 +115,8 @@ class Dispatcher:
 
     def _take_slot(self, run_id: str, service_id: str) -> None:
         self._going[run_id] = service_id
+        turns = self._context.signals.turns
+        turns[service_id] = max(turns.values(), default=0) + 1
         metrics.SLOTS_TAKEN.set(len(self._going))
 
     async def _hold_slot(self, run_id: str, work: Coroutine[Any, Any, None]) -> None:

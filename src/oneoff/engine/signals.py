@@ -18,6 +18,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.dispatch = asyncio.Event()  # a run was accepted, or a slot is free
+        self.turns: dict[str, int] = {}  # service id -> number of its newest slot, since this server began
         self.schedule = asyncio.Event()  # a cron may be due earlier than the scheduler thinks
         self.batches = asyncio.Event()  # items of a batch ended, or a batch is new or canceled
         self.changed_batches: set[str] = set()  # which; the batcher takes them
