@@ -12,14 +12,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from oneoff.cli.client import Client, backoff
-from oneoff.cli.problems import ApiRefused, ServerUnreachable
-from oneoff.cli.streams import LostConnection, Narrator
+from oneoff.cli.client import Client
+from oneoff.cli.streams import Narrator
+from oneoff.cli.watching import Watch
 
 if TYPE_CHECKING:
     from oneoff.cli.client import Answer
 
-_FIRST_POLL_SECONDS, _POLL_MOST_SECONDS = 0.1, 1.0
 _LINE_EVERY_SECONDS = 10.0
 _FAILURES_TOLD = 20
 _BAR_WIDTH = 30
@@ -59,17 +58,15 @@ class Follower:
     """`batch_id` may be asked for its end again and again; lost connections only take time."""
 
     def __init__(self, client: Client, batch_id: str, progress: Progress) -> None:
-        self._client = client
         self._batch_id = batch_id
         self._progress = progress
         self._told: set[int] = set()
-        self._lost = LostConnection(progress.say, "the batch")
+        self._watch = Watch(client, progress.say, "the batch")
 
     def follow(self) -> Answer:
         """The ended batch. Raises ApiRefused when the server is there and says no."""
-        delay = _FIRST_POLL_SECONDS
         while True:
-            answer = self._patiently(f"/batches/{self._batch_id}")
+            answer = self._watch.look(f"/batches/{self._batch_id}")
             batch = answer.value
             if batch["counts"]["failed"] > len(self._told) and len(self._told) < _FAILURES_TOLD:
                 self._tell_failures()
@@ -77,14 +74,13 @@ class Follower:
                 self._progress.clear()
                 return answer
             self._progress.show(batch)
-            time.sleep(delay)
-            delay = min(_POLL_MOST_SECONDS, delay * 1.3)
+            self._watch.pause()
 
     def _tell_failures(self) -> None:
         """The first ones; a batch may have thousands."""
         cursor = None
         while True:
-            page = self._patiently(f"/batches/{self._batch_id}/items", status="failed", limit=200, cursor=cursor).value
+            page = self._watch.look(f"/batches/{self._batch_id}/items", status="failed", limit=200, cursor=cursor).value
             for item in page["items"]:
                 if item["index"] in self._told:
                     continue
@@ -96,20 +92,6 @@ class Follower:
                 self._progress.say(describe_failure(item))
             if (cursor := page["next_cursor"]) is None:
                 return
-
-    def _patiently(self, path: str, **query: Any) -> Answer:
-        for delay in backoff():
-            try:
-                return self._client.get(path, **query)
-            except ServerUnreachable:
-                self._lost.tell()
-                self._client.look_again()
-            except ApiRefused as problem:
-                if not problem.is_temporary:
-                    raise
-                self._lost.tell()
-            time.sleep(delay)
-        raise AssertionError("the delays never end")
 
 
 def describe_progress(batch: Batch) -> str:

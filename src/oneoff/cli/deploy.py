@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +11,18 @@ import click
 from oneoff.cli.canceling import Canceller
 from oneoff.cli.exit_codes import CANCELED
 from oneoff.cli.options import read_credentials, registry_options
-from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
+from oneoff.cli.problems import CliError, Interrupted
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.services import warn_of
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.signals import interrupts
-from oneoff.cli.streams import LostConnection, Narrator
+from oneoff.cli.streams import Narrator
 
 if TYPE_CHECKING:
     from oneoff.cli.client import Answer
 
 _SUCCESSFUL = {"live", "deactivated"}  # deactivated: it was live, and a newer one is by now
 _FAILED = {"pre_deploy_failed", "image_unavailable", "canceled"}
-_POLL_MOST_SECONDS = 1.0
 
 
 @click.command(short_help="Make an image the live image of a service.")
@@ -110,26 +108,20 @@ class _Gates:
 
 def _wait(session: Session, answer: Answer, gates: _Gates, narrator: Narrator) -> Answer:
     """The answer about the ended deploy; rides over lost connections as `run` does."""
-    told, delay, lost = "", 0.05, LostConnection(narrator.progress, "the deploy")
+    from oneoff.cli.watching import Watch
+
+    told, watch = "", Watch(session.client, narrator.progress, "the deploy")
     while True:
         gates.follow(answer.value)
         if answer.value["status"] in _SUCCESSFUL | _FAILED:
             gates.finish(answer.value)
             return answer
         if (line := _describe(answer.value)) != told:
-            told, delay = line, 0.05
+            told = line
+            watch.hurry()
             narrator.progress(line)
-        time.sleep(delay)
-        delay = min(_POLL_MOST_SECONDS, delay * 1.5)
-        try:
-            answer = session.client.get(f"/deploys/{answer.value['id']}")
-        except ServerUnreachable:
-            lost.tell()
-            session.client.look_again()
-        except ApiRefused as problem:
-            if not problem.is_temporary:
-                raise
-            lost.tell()
+        watch.pause()
+        answer = watch.look(f"/deploys/{answer.value['id']}")
 
 
 def _describe(deploy: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,17 +21,16 @@ from oneoff.cli.options import (
     time_options,
     variable_options,
 )
-from oneoff.cli.problems import ApiRefused, CliError, Interrupted, ServerUnreachable
+from oneoff.cli.problems import CliError, Interrupted
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.signals import interrupts
-from oneoff.cli.streams import LostConnection, Narrator, Output
+from oneoff.cli.streams import Narrator, Output
 
 if TYPE_CHECKING:
     from oneoff.cli.client import Answer
 
 _USAGE_HINT = "write it after --, for example: oneoff run shop/production -- python manage.py migrate"
-_POLL_MOST_SECONDS = 2.0
 
 
 @click.command(short_help="Run a command in a service's live image, and wait for it.")
@@ -131,24 +129,17 @@ def attach(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
 @pass_session
 def wait(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
     """Wait until RUN has ended and exit with its exit code, as `oneoff run` does. Ctrl-C only leaves."""
+    from oneoff.cli.watching import Watch
+
     session.failure_code = PLATFORM_FAILED
     narrator = Narrator(quiet=quiet)
-    delay, lost = 0.05, LostConnection(narrator.progress, "the run")
+    watch = Watch(session.client, narrator.progress, "the run")
     with interrupts():
         answer = session.client.get(f"/runs/{run_id}")
         while answer.value["status"] not in FINAL or answer.value.get("retried_by"):
             run_id = answer.value.get("retried_by") or run_id
-            time.sleep(delay)
-            delay = min(_POLL_MOST_SECONDS, delay * 1.5)
-            try:
-                answer = session.client.get(f"/runs/{run_id}")
-            except ServerUnreachable:
-                lost.tell()
-                session.client.look_again()
-            except ApiRefused as problem:
-                if not problem.is_temporary:
-                    raise
-                lost.tell()
+            watch.pause()
+            answer = watch.look(f"/runs/{run_id}")
     if as_json:
         print_json(answer.text)
     narrator.progress(f"{run_id} {describe_end(answer.value)}")
