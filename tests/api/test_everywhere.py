@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,25 @@ def test_every_operation_says_what_it_does() -> None:
 def test_the_page_shows_every_address() -> None:
     page = render_page(DESCRIBED)
     assert all(path in page for path in DESCRIBED["paths"])
+
+
+def test_the_page_links_every_shape_and_shows_code_as_code() -> None:
+    page = render_page(DESCRIBED)
+    assert "`" not in page
+    linked = set(re.findall(r'href="#([\w-]+)"', page))
+    assert linked <= set(re.findall(r' id="([^"]+)"', page))
+    in_bodies = {str(each["$ref"]).rpartition("/")[2] for each in find_references(DESCRIBED["paths"])}
+    assert in_bodies <= linked
+
+
+def find_references(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from find_references(each)
 
 
 def test_the_reference_pages_are_as_the_code_says() -> None:
