@@ -19,7 +19,8 @@ from oneoff.engine.loop import keep_ticking
 from oneoff.engine.spec import variables_place
 from oneoff.engine.unsent import count_unsent_lines
 from oneoff.errors import StoreUnavailable
-from oneoff.logs.folder import log_folder
+from oneoff.logs.archive import compress_log
+from oneoff.logs.folder import ARCHIVE, log_folder
 from oneoff.sealing import Sealer
 from oneoff.store import events, log_positions, log_streams, tables
 from oneoff.store.events import EventFilter
@@ -352,6 +353,28 @@ async def test_a_run_whose_secrets_cannot_be_known_sends_no_line_and_holds_up_no
     state = await sending.state(stream)
     assert (state.lines_dropped, state.failing_since) == (3, None)
     assert state.last_error == f"the lines of {bad} are dropped: its variables cannot be opened"
+
+
+async def test_a_log_that_cannot_be_read_holds_up_no_other_and_is_sent_when_it_can(
+    sending: Sending, receiver: SyslogReceiver, start_server: Any
+) -> None:
+    service_id, stream = await start(sending, start_server, receiver)
+    await sending.until(lambda: sending.forwarder and sending.forwarder._deliveries)
+    await sending.crash()
+    bad, good = [await ended_run(sending, service_id, "one", "two") for _ in range(2)]
+    folder = log_folder(sending.world.settings.logs_dir, bad)
+    compress_log(folder)
+    archive, whole = folder / ARCHIVE, (folder / ARCHIVE).read_bytes()
+    archive.write_bytes(b"damaged" * 9)
+    await sending.start(sending.server)
+    await sending.until(lambda: receiver.lines_of(good) == ["one", "two"])
+    await sending.pass_time(10)
+    assert receiver.lines_of(bad) == []
+    state = await sending.state(stream)
+    assert (state.failing_since, bad in str(state.last_error)) == (None, True)
+    assert await count_unsent_lines(sending.server.context, [bad]) == {}, "the history may drop it all the same"
+    archive.write_bytes(whole)
+    await sending.until(lambda: receiver.lines_of(bad) == ["one", "two"], step=5)
 
 
 async def test_runs_share_the_connection_fairly(sending: Sending, receiver: SyslogReceiver, start_server: Any) -> None:

@@ -26,7 +26,7 @@ from oneoff.store.log_streams import LogStreamState
 _MOST_LINES, _MOST_BYTES = 2_000, 256 * 1024  # of a batch
 _FIRST_LOOK, _LONGEST_LOOK = 0.05, 1.0  # seconds between looks at the log of a going run
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
-_LONGEST_REST = 3600.0
+_FIRST_REST, _LONGEST_REST = 60.0, 3600.0  # of a log that cannot be read, and of a delivery with nothing to do
 _ENDED_AT_ONCE = 32  # ended runs whose files are open; of a long backlog the others wait
 
 
@@ -181,7 +181,11 @@ class LogDelivery:
                 break
             source = self._ready.popleft()
             before = source.progress
-            lines, has_more = self._read(source)
+            try:
+                lines, has_more = self._read(source)
+            except Exception as problem:  # noqa: BLE001 - a log that is damaged must not hold up the others
+                self._set_aside(source, problem, now)
+                continue
             batch.lines += [(source.origin, line) for line in lines]
             size += sum(len(line.data) + 200 for line in lines)
             if source.progress != before:
@@ -195,6 +199,16 @@ class LogDelivery:
         self._to_skip -= source.unread_bytes()
         notice = source.skip()
         return ([] if notice is None else [notice]), False
+
+    def _set_aside(self, source: LogSource, problem: Exception, now: float) -> None:
+        """It is read again later: it may have been a moment without file handles, and files can be restored."""
+        run_id = source.origin.run_id
+        journal.error("log cannot be read", problem, run=run_id)
+        self.note_error(f"the log of {run_id} cannot be read: the server's log has the cause")
+        source.rewind()
+        before = self._quiet.get(source)
+        delay = _FIRST_REST if before is None else min(_LONGEST_REST, max(_FIRST_REST, before.delay * 2))
+        self._quiet[source] = _Look(source, now + delay, delay)
 
     def _enqueue(self, source: LogSource) -> None:
         (self._backlog if source.is_final else self._ready).append(source)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from oneoff import journal
 from oneoff.core.log_origin import LogOrigin
 from oneoff.engine.context import Context
 from oneoff.engine.log_source import LogSource
@@ -36,5 +37,8 @@ def _count(context: Context, run_id: str, progress: Progress) -> int:
     try:
         notice = source.skip()
         return 0 if notice is None else notice.dropped
+    except Exception as problem:  # noqa: BLE001 - a log that is damaged must not stay for ever
+        journal.error("unsent lines not counted", problem, run=run_id)
+        return 0
     finally:
         source.close()
