@@ -172,6 +172,11 @@ def test_every_error_has_a_status() -> None:
         assert leaf.code != errors.OneoffError.code, leaf
 
 
+def test_each_route_is_made_once(app: FastAPI) -> None:
+    """And not again with the prefix of a router that is included."""
+    assert {type(route) for route in app.routes} == {APIRoute}
+
+
 def test_every_operation_says_what_it_does() -> None:
     for path, item in DESCRIBED["paths"].items():
         for method, operation in item.items():
