@@ -19,7 +19,7 @@ h2, h3 { font-size: 1rem; border-top: 1px solid #8886; padding-top: .75rem }
 table { border-collapse: collapse; width: 100% }
 td { text-align: left; vertical-align: top; padding: .15rem .75rem .15rem 0 }
 td:first-child { white-space: nowrap }
-td:last-child { width: 60%; padding-right: 0 }
+td:last-child { width: 60%; padding-right: 0; overflow-wrap: anywhere }
 nav ul { columns: 28rem; list-style: none; padding: 0 }
 nav li { break-inside: avoid; padding-left: 4.5rem; text-indent: -4.5rem }
 nav a { text-decoration: none }
