@@ -87,6 +87,11 @@ async def test_a_network_that_the_engine_does_not_have_is_refused_while_it_can_t
     assert (await client.post("/services", json={**body, "path": "shop/staging"})).status_code == 201
 
 
+async def test_what_is_no_id_is_told_with_what_shows_ids(client: Client) -> None:
+    problem = check_problem(await client.get("/runs/abc"), 404, "not_found")
+    assert "an id is run- and 20 letters or digits here, `oneoff runs list` shows them" in problem["detail"]
+
+
 async def test_a_path_that_is_taken_is_refused(client: Client) -> None:
     await made(client)
     check_problem(await client.post("/services", json={"path": "shop/production/web"}), 409, "already_exists")

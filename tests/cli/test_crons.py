@@ -102,6 +102,8 @@ def test_a_preview_shows_a_sentence_and_both_clocks(oneoff: Cli) -> None:
         (["create", JOB, "--schedule", "* * * * * *"], 1, b"seconds"),
         (["create", JOB, "--schedule", "@daily", "--zone", "berlin"], 1, b"Europe/Berlin"),
         (["create", "nothing", "--schedule", "@daily"], 1, b"there is no job 'nothing'"),
+        (["create", JOB, "--schedule", "daily"], 1, b"it has 1 field; write five"),
+        (["create", JOB, "--schedule", "@daily", "--starts", "tomorrow"], 1, b"write for example 2026-01-31T08:00:00Z"),
         (["create", JOB], 2, b"--schedule"),
         (["show", f"{JOB}:nothing"], 1, b"there is no cron"),
         (["update", JOB], 2, b"nothing to change"),

@@ -34,8 +34,9 @@ def test_a_path_of_three_parts_means_the_service(cli: Cli, api: FakeApi) -> None
     cli.run("env", "set", "shop/production/web", "A=1", "--secret")
     assert api.requests[-1][1] == f"/services/{SERVICE_ID}/variables"
     assert api.requests[-1][4] == {"A": {"value": "1", "secret": True}}
-    cli.run("env", "unset", "shop/production/web", "A", "B")
+    removed = cli.run("env", "unset", "shop/production/web", "A", "B")
     assert api.requests[-1][4] == {"A": None, "B": None}
+    assert (removed.stdout, removed.stderr) == (b"removed: A\n", b"not set in shop/production/web: B\n")
 
 
 def test_values_are_shown_only_when_asked_for_and_secret_ones_never(cli: Cli, api: FakeApi) -> None:
@@ -57,6 +58,8 @@ def test_values_are_shown_only_when_asked_for_and_secret_ones_never(cli: Cli, ap
         (["deploy", "shop/production", "--image", "i", "--registry-user", "me"], 2, "go together"),
         (["service", "update", "shop/production"], 2, "nothing to change"),
         (["service", "create", "shop/production", "--entrypoint", "'"], 2, "cannot be split"),
+        (["usage", "--from", "yesterday"], 2, "'yesterday' is no day: write for example 2026-03-01"),
+        (["job", "show", "shop/production"], 1, "is a service and no job: write PATH:NAME"),
         (["nonsense"], 2, "No such command"),
     ],
 )

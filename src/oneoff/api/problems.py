@@ -131,6 +131,8 @@ def _words(each: Mapping[str, Any]) -> str:
         return "there is no such field"
     if each["type"] == "missing":
         return "it is missing"
+    if str(each["type"]).startswith("datetime"):
+        return "this is no time: write for example 2026-01-31T08:00:00Z"
     words = str(each["msg"])
     return words[0].lower() + words[1:]
 

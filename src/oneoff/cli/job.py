@@ -25,7 +25,7 @@ from oneoff.cli.options import (
 from oneoff.cli.problems import CliError
 from oneoff.cli.results import age, command_text, json_option, more_hint, print_fields, print_json, print_table
 from oneoff.cli.running import Style, start
-from oneoff.cli.session import Session, pass_session
+from oneoff.cli.session import Session, is_service, pass_session
 from oneoff.core.limits import format_duration
 
 if TYPE_CHECKING:
@@ -199,6 +199,8 @@ def find_job(session: Session, text: str) -> dict[str, Any]:
     if _JOB_ID.fullmatch(text):
         found: dict[str, Any] = session.client.get(f"/jobs/{text}").value
         return found
+    if is_service(text):
+        raise CliError(f"{text!r} is a service and no job: {_HINT}; `oneoff job list {text}` shows those it has")
     path, _, name = text.rpartition(":")
     service = session.find_service(path)["id"] if path else None
     items: list[dict[str, Any]] = session.client.get("/jobs", service=service, name=name).value["items"]

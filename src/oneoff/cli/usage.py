@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date
 from typing import Any
 
 import click
@@ -14,12 +14,23 @@ from oneoff.core.limits import format_duration
 
 _BY = ("service", "job", "instance_type", "day")
 _TITLES = {"day": "DAY", "service": "SERVICE", "job": "JOB", "instance_type": "INSTANCE TYPE"}
-_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+class _Day(click.ParamType[date]):
+    """`2026-03-01`."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no day: write for example 2026-03-01", param, ctx)
 
 
 @click.command(short_help="What runs have used, and what they cost.")
-@click.option("--from", "first", type=_DAY, help="The first day, UTC; by default the first of the month.")
-@click.option("--to", "last", type=_DAY, help="The last day, included; by default today.")
+@click.option("--from", "first", type=_Day(), metavar="DAY", help="2026-03-01, UTC; by default the first of the month.")
+@click.option("--to", "last", type=_Day(), metavar="DAY", help="Last day, included; by default today.")
 @click.option("--by", type=click.Choice(_BY), multiple=True, help="What to tell apart; may be repeated. By service.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print exactly the API's CSV.")
 @json_option
@@ -27,8 +38,8 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 def usage(
     session: Session,
     /,
-    first: datetime | None,
-    last: datetime | None,
+    first: date | None,
+    last: date | None,
     by: tuple[str, ...],
     as_csv: bool,
     as_json: bool,
@@ -38,8 +49,8 @@ def usage(
     if as_csv and as_json:
         raise click.UsageError("give either --csv or --json, not both")
     query = {
-        "from": None if first is None else f"{first:%Y-%m-%d}",
-        "to": None if last is None else f"{last:%Y-%m-%d}",
+        "from": first and first.isoformat(),
+        "to": last and last.isoformat(),
         "by": list(by) or None,
         "format": "csv" if as_csv else None,
     }

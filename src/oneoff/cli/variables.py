@@ -40,7 +40,7 @@ def set_variables(
     secret = {} if flags["secret"] is None else {"secret": flags["secret"]}
     body = {name: {"value": value, **secret} for name, value in given.items()}
     answer = session.client.call("PATCH", _scope(session, path), body=body)
-    _confirm(answer.text, flags["as_json"], f"set: {', '.join(given)}")
+    print_json(answer.text) if flags["as_json"] else click.echo(f"set: {', '.join(given)}")
 
 
 @env.command("unset")
@@ -49,9 +49,16 @@ def set_variables(
 @json_option
 @pass_session
 def unset(session: Session, path: str, names: tuple[str, ...], as_json: bool) -> None:
-    """Remove variables."""
-    answer = session.client.call("PATCH", _scope(session, path), body=dict.fromkeys(names))
-    _confirm(answer.text, as_json, f"removed: {', '.join(names)}")
+    """Remove variables. One that is not there is no error."""
+    scope = _scope(session, path)
+    there = session.client.get(scope).value
+    if unknown := [name for name in names if name not in there]:
+        click.echo(f"not set in {path}: {', '.join(unknown)}", err=True)
+    answer = session.client.call("PATCH", scope, body=dict.fromkeys(names))
+    if as_json:
+        print_json(answer.text)
+    elif known := [name for name in names if name in there]:
+        click.echo(f"removed: {', '.join(known)}")
 
 
 @env.command("list")
@@ -73,13 +80,6 @@ def _shown(variable: dict[str, Any], reveal: bool) -> str:
     if variable["secret"]:
         return "(secret)"
     return str(variable["value"]) if reveal and variable["value"] is not None else "(hidden; --reveal shows it)"
-
-
-def _confirm(body: str, as_json: bool, words: str) -> None:
-    if as_json:
-        print_json(body)
-    else:
-        click.echo(words)
 
 
 def _scope(session: Session, path: str) -> str:

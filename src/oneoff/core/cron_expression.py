@@ -162,7 +162,8 @@ def _split(text: str) -> list[str]:
             "Write five fields: minute hour day-of-month month day-of-week",
         )
     if len(parts) != 5:
-        raise InvalidCron(text, f"it has {len(parts)} fields; write five: minute hour day-of-month month day-of-week")
+        fields = "1 field" if len(parts) == 1 else f"{len(parts)} fields"
+        raise InvalidCron(text, f"it has {fields}; write five: minute hour day-of-month month day-of-week; or @daily")
     return parts
 
 
