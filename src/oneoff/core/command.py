@@ -23,6 +23,8 @@ EXEC_WRAPPERS = frozenset(
         "entrypoint", "entrypoint.sh", "docker-entrypoint", "docker-entrypoint.sh", "init", "launcher",
     }
 )  # fmt: skip
+# What people type first that is no program of any image.
+_BUILTINS = frozenset({".", "alias", "cd", "eval", "exec", "export", "set", "source", "trap", "ulimit", "unset"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,19 @@ def complete_argv(command: Command, entrypoint: Entrypoint, image: ImageConfig) 
     if entrypoint == CLEAR:
         return command.arguments
     return (*entrypoint, *command.arguments)
+
+
+def explain_missing(argv0: str, search_path: str, working_dir: str) -> str:
+    """What helps when the image has no such program; empty where nothing more can be said."""
+    if argv0.startswith("/"):
+        return ""
+    if "/" in argv0:
+        return f"a relative path starts at the working directory, {working_dir or '/'}"
+    if argv0 in _BUILTINS:
+        return "a shell builtin needs `--shell`"
+    if any(each.isspace() for each in argv0):
+        return "it is one word with blanks: give the words one by one, or use `--shell`"
+    return f"none of PATH has it ({search_path})"
 
 
 def entrypoint_warning(image: ImageConfig, path: str) -> str | None:

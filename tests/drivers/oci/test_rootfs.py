@@ -100,6 +100,18 @@ def test_what_is_not_there_is_not_found(root: Path) -> None:
             check_command(seen(root), name, "/bin", "", ROOT)
 
 
+def test_what_is_not_there_is_looked_for_in_all_of_path_and_explained(root: Path) -> None:
+    (root / "late").mkdir()
+    _script(root / "late/interpreter", "#!/bin/sh\n")
+    check_command(seen(root), "interpreter", "/bin:/late", "", ROOT)
+    for name, words in (
+        ("cd", "a shell builtin needs"),
+        ("./x", "relative path starts at the working directory, /srv"),
+    ):
+        with pytest.raises(CommandNotFound, match=words):
+            check_command(seen(root), name, "/bin", "/srv", ROOT)
+
+
 def test_what_may_not_be_executed_is_told_apart(root: Path) -> None:
     _script(root / "bin/plain", "#!/bin/sh\n", 0o644)
     _script(root / "bin/others", "#!/bin/sh\n", 0o700)

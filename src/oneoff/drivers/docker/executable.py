@@ -15,6 +15,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import Any
 
+from oneoff.core.command import explain_missing
 from oneoff.drivers.docker.client import Call, Engine, Refusals
 from oneoff.drivers.docker.convert import DEFAULT_PATH
 from oneoff.drivers.docker.users import Identity, to_identity
@@ -128,7 +129,7 @@ async def _check(files: _Files, spec: ContainerSpec, who: Identity) -> None:
         raise CommandNotExecutable(argv0, _why(refused, who))
     if missing:
         raise CommandNotFound(argv0, f"it is there, but what it needs to run, {missing}, is not in the image")
-    raise CommandNotFound(argv0, _hint(spec))
+    raise CommandNotFound(argv0, explain_missing(argv0, _search_path(spec), spec.image.config.working_dir))
 
 
 async def _missing_interpreter(files: _Files, file: File, who: Identity, argv0: str) -> str:
@@ -206,11 +207,3 @@ def _why(file: File, who: Identity) -> str:
     mode = f"mode {file.mode & 0o7777:o}"
     owner = mode if file.uid is None else f"owned by {file.uid}:{file.gid}, {mode}"
     return f"{file.path} ({owner}) may not be executed by user {who.uid}; set its permission in the image (chmod +x)"
-
-
-def _hint(spec: ContainerSpec) -> str:
-    if "/" in spec.argv[0]:
-        return f"a relative path starts at the working directory, {spec.image.config.working_dir or '/'}"
-    if " " in spec.argv[0]:
-        return "it is one word with blanks: give the words one by one, or use --shell"
-    return f"searched in PATH={_search_path(spec)}"

@@ -14,6 +14,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from oneoff.core.command import explain_missing
 from oneoff.errors import CommandNotExecutable, CommandNotFound, StartFailed
 
 _MOST_LINKS = 40
@@ -136,22 +137,15 @@ def check_mount_points(root: Root) -> None:
 
 def check_command(root: Root, argv0: str, search_path: str, working_dir: str, user: User) -> None:
     """Raises CommandNotFound or CommandNotExecutable as the kernel and execvp(3) would find out later."""
-    if "/" in argv0:
-        _check_file(root, argv0, _absolute(root, argv0, working_dir), user)
-        return
+    folders = [""] if "/" in argv0 else [f"{folder or '.'}/" for folder in search_path.split(":")]
     refusal: CommandNotExecutable | None = None
-    for folder in search_path.split(":"):
+    for folder in folders:
         try:
-            _check_file(root, argv0, _absolute(root, f"{folder or '.'}/{argv0}", working_dir), user)
-        except CommandNotFound as problem:
-            if "interpreter" in str(problem):
-                raise
-            continue
+            if _is_executable(root, argv0, _absolute(root, f"{folder}{argv0}", working_dir), user):
+                return
         except CommandNotExecutable as problem:
             refusal = refusal or problem
-        else:
-            return
-    raise refusal or CommandNotFound(argv0, f"none of PATH has it ({search_path})")
+    raise refusal or CommandNotFound(argv0, explain_missing(argv0, search_path, working_dir))
 
 
 def _absolute(root: Root, path: str, working_dir: str) -> str:
@@ -162,10 +156,11 @@ def _absolute(root: Root, path: str, working_dir: str) -> str:
     return joined if resolve_inside(root, working_dir) else posixpath.normpath(joined)
 
 
-def _check_file(root: Root, argv0: str, path: str, user: User) -> None:
+def _is_executable(root: Root, argv0: str, path: str, user: User) -> bool:
+    """False when there is no such file. Raises CommandNotExecutable, and CommandNotFound for want of an interpreter."""
     way = _walk(root, path)
     if way is None:
-        raise CommandNotFound(argv0, "a shell builtin needs `--shell`" if argv0 in {"cd", "export", "source"} else "")
+        return False
     found = Path(way[-1][0])
     if found.is_dir():
         raise CommandNotExecutable(argv0, "it is a folder")
@@ -179,6 +174,7 @@ def _check_file(root: Root, argv0: str, path: str, user: User) -> None:
         raise CommandNotExecutable(argv0, str(problem.strerror)) from problem
     if interpreter is not None and resolve_inside(root, interpreter) is None:
         raise CommandNotFound(argv0, f"its interpreter {interpreter!r} is not in the image")
+    return True
 
 
 def _may_execute(way: list[Place], user: User) -> bool:
