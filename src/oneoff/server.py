@@ -56,6 +56,7 @@ from oneoff.store.database import Database, open_database
 from oneoff.store.schema import upgrade
 
 _M_ARENA_MAX = -8  # malloc.h
+_DATE_SECONDS = 1  # the header tells no less
 _STREAMS_END_SECONDS = 2  # then connections that are still open are closed
 
 
@@ -180,14 +181,14 @@ class _Server:
         notify_systemd("READY=1")
         await http.serve(sockets=[listener])
 
-    def _stop(self, http: uvicorn.Server) -> None:
+    def _stop(self, http: _HttpServer) -> None:
         """End the streams, then the server; running containers go on."""
         if http.should_exit:
             http.force_exit = True
         journal.info("stopping; running containers go on")
         notify_systemd("STOPPING=1")
         self._signals.server_stopping()
-        http.should_exit = True
+        http.end()
 
 
 def create_faces(context: Context) -> Faces:
@@ -213,7 +214,21 @@ def open_websocket(*arguments: Any, **more: Any) -> Any:
 
 
 class _HttpServer(uvicorn.Server):
-    """uvicorn without its own signal handlers: ours must end the streams first."""
+    """uvicorn without its own signal handlers: ours must end the streams first. And it wakes once a second, for the
+    header `Date`, instead of ten times."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), _DATE_SECONDS)
 
     @contextmanager
     def capture_signals(self) -> Any:
