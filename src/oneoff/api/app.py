@@ -6,7 +6,6 @@ from types import ModuleType
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 
 from oneoff.api import (
     apply,
@@ -33,7 +32,7 @@ from oneoff.api import (
 from oneoff.api.description import describe
 from oneoff.api.door import DOOR
 from oneoff.entrance.gate import Gate
-from oneoff.errors import OneoffError
+from oneoff.entrance.refusals import handlers_of
 from oneoff.operations.context import Context
 from oneoff.operations.scrape import Scrape
 from oneoff.operations.tokens import Tokens
@@ -77,8 +76,8 @@ def create_app(context: Context, tokens: Tokens | None = None) -> FastAPI:
     app.state.tokens = tokens or Tokens(context)
     app.state.scrape = Scrape(context)
     app.add_middleware(Gate, tokens=app.state.tokens, door=DOOR)
-    app.add_exception_handler(OneoffError, problems.on_error)
-    app.add_exception_handler(HTTPException, problems.on_http_exception)
+    for kind, handler in handlers_of(problems.answer_error, problems.answer_plain).items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     app.add_exception_handler(Exception, problems.on_unexpected)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]

@@ -9,17 +9,16 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from oneoff import errors
+from oneoff.entrance.refusals import Statuses, headers_of, status_of
 from oneoff.errors import InvalidInput, OneoffError
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_AFTER_SECONDS = 2
 
-# Of each error the status; leaves that are not here take that of the class they derive from.
-STATUSES: Mapping[type[OneoffError], int] = {
+# Of each error the status; see `status_of`.
+STATUSES: Statuses = {
     errors.InvalidInput: 422,
     errors.InvalidCursor: 400,
     errors.SettingsInvalid: 500,
@@ -56,10 +55,6 @@ PLAIN: Mapping[int, tuple[str, str]] = {
 }
 
 
-def status_of(problem: OneoffError) -> int:
-    return next(STATUSES[each] for each in type(problem).__mro__ if each in STATUSES)
-
-
 def make_problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
     return {
         "type": f"urn:oneoff:problem:{code}",
@@ -72,32 +67,17 @@ def make_problem(status: int, code: str, detail: str, **more: Any) -> dict[str, 
 
 
 def answer_error(problem: OneoffError) -> Response:
-    status = status_of(problem)
+    status = status_of(problem, STATUSES)
     field = problem.field if isinstance(problem, InvalidInput) else None
     more: dict[str, Any] = {"field": field} if field else {}
     if isinstance(problem, errors.JobFileInvalid):
         more["errors"] = [{"field": place, "detail": text} for place, text in problem.problems]
-    headers = {}
-    if problem.temporary or status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    return _answer(make_problem(status, problem.code, str(problem), **more), headers)
+    return _answer(make_problem(status, problem.code, str(problem), **more), headers_of(problem, status))
 
 
 def answer_plain(status: int, headers: Mapping[str, str] | None = None) -> Response:
     code, detail = PLAIN.get(status, ("invalid_request", HTTPStatus(status).phrase))
     return _answer(make_problem(status, code, detail), headers)
-
-
-async def on_error(_request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, OneoffError)
-    return answer_error(problem)
-
-
-async def on_http_exception(_request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    return answer_plain(problem.status_code, problem.headers)
 
 
 async def on_unexpected(_request: Request, _problem: Exception) -> Response:

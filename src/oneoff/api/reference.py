@@ -10,7 +10,8 @@ from typing import Any, cast
 from oneoff import errors
 from oneoff.api.app import create_app
 from oneoff.api.listing import Operation, list_operations, type_of
-from oneoff.api.problems import PLAIN, status_of
+from oneoff.api.problems import PLAIN, STATUSES
+from oneoff.entrance.refusals import status_of
 from oneoff.operations.context import Context
 
 _MADE = "<!-- Made by `python -m oneoff.api.reference`; edit the code instead. -->"
@@ -34,7 +35,7 @@ def render_api(described: dict[str, Any]) -> str:
 
 
 def render_errors() -> str:
-    rows = sorted({(each.code, status_of(_blank(each)), each.temporary) for each in walk_errors()})
+    rows = sorted({(each.code, status_of(_blank(each), STATUSES), each.temporary) for each in walk_errors()})
     told = {code for code, _, _ in rows}
     rows += [(code, status, False) for status, (code, _) in PLAIN.items() if code not in told]
     lines = [f"| `{code}` | {status} | {'yes' if temporary else ''} |" for code, status, temporary in sorted(rows)]

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp
 
 from oneoff.entrance.gate import Door, Gate
-from oneoff.errors import OneoffError
+from oneoff.entrance.refusals import handlers_of
 from oneoff.operations.context import Context
 from oneoff.operations.tokens import Tokens
 from oneoff.render_api import (
@@ -56,8 +55,7 @@ def create_app(prefix: str, context: Context, tokens: Tokens) -> ASGIApp:
             Middleware(Gate, tokens=tokens, door=Door(prefix, problems.answer_error, problems.answer_plain)),
         ],
         exception_handlers={
-            OneoffError: problems.on_error,
-            HTTPException: problems.on_http_exception,
+            **handlers_of(problems.answer_error, problems.answer_plain),
             Exception: problems.on_unexpected,
         },
     )

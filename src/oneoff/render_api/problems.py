@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from oneoff import errors
+from oneoff.entrance.refusals import Statuses, headers_of, status_of
 from oneoff.errors import NotFound, OneoffError
 from oneoff.render_api.answers import MEDIA_TYPE, to_json
 
-_RETRY_AFTER_SECONDS = 2
-
-# Of each error the status; leaves that are not here take that of the class they derive from. Calls about jobs know
-# neither 403 nor 409: what they can refuse is a 400 here.
-STATUSES: Mapping[type[OneoffError], int] = {
+# Of each error the status; see `status_of`. Calls about jobs know neither 403 nor 409: what they can refuse is a 400
+# here.
+STATUSES: Statuses = {
     errors.InvalidInput: 400,
     errors.SettingsInvalid: 500,
     errors.NotFound: 404,
@@ -52,10 +50,6 @@ PLAIN: Mapping[int, str] = {
 }
 
 
-def status_of(problem: OneoffError) -> int:
-    return next(STATUSES[each] for each in type(problem).__mro__ if each in STATUSES)
-
-
 def answer_message(
     status: int, message: str, headers: Mapping[str, str] | None = None, request_id: str | None = None
 ) -> Response:
@@ -64,13 +58,8 @@ def answer_message(
 
 
 def answer_error(problem: OneoffError) -> Response:
-    status = status_of(problem)
-    headers = {}
-    if problem.temporary or status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    return answer_message(status, _message_of(problem), headers)
+    status = status_of(problem, STATUSES)
+    return answer_message(status, _message_of(problem), headers_of(problem, status))
 
 
 def _message_of(problem: OneoffError) -> str:
@@ -81,16 +70,6 @@ def _message_of(problem: OneoffError) -> str:
 
 def answer_plain(status: int, headers: Mapping[str, str] | None = None) -> Response:
     return answer_message(status, PLAIN.get(status, HTTPStatus(status).phrase), headers)
-
-
-async def on_error(_request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, OneoffError)
-    return answer_error(problem)
-
-
-async def on_http_exception(_request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    return answer_plain(problem.status_code, problem.headers)
 
 
 async def on_unexpected(request: Request, _problem: Exception) -> Response:
