@@ -23,7 +23,16 @@ from oneoff.cli.options import (
     variable_options,
 )
 from oneoff.cli.problems import CliError
-from oneoff.cli.results import age, command_text, json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.results import (
+    age,
+    command_text,
+    json_option,
+    more_hint,
+    page_options,
+    print_fields,
+    print_json,
+    print_table,
+)
 from oneoff.cli.session import Session, is_service, pass_session
 from oneoff.cli.signals import interrupts
 from oneoff.cli.streams import Narrator
@@ -132,8 +141,7 @@ def rerun_failed(session: Session, /, batch_id: str, detach: bool, quiet: bool, 
 @click.argument("path", required=False)
 @click.option("--job", "job_name", metavar="JOB", help="Only batches of this job.")
 @click.option("--status", type=click.Choice(_STATUSES), help="Only batches with this status.")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(20)
 @json_option
 @pass_session
 def list_batches(session: Session, /, path: str | None, job_name: str | None, as_json: bool, **query: Any) -> None:
@@ -175,8 +183,7 @@ def show(session: Session, batch_id: str, as_json: bool) -> None:
 @batch.command("items")
 @click.argument("batch_id", metavar="BATCH")
 @click.option("--status", type=click.Choice(_ITEM_STATUSES), help="Only items with this status.")
-@click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(50, most=200)
 @json_option
 @pass_session
 def items(session: Session, /, batch_id: str, as_json: bool, **query: Any) -> None:

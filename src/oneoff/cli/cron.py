@@ -14,7 +14,7 @@ from oneoff.cli.consent import ask
 from oneoff.cli.job import find_job
 from oneoff.cli.options import Duration, reset_option, with_reset
 from oneoff.cli.problems import CliError
-from oneoff.cli.results import json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.results import json_option, more_hint, page_options, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 from oneoff.core.limits import format_duration
 
@@ -143,8 +143,7 @@ def update(
 
 @cron.command("list")
 @click.argument("path", required=False)
-@click.option("--limit", type=click.IntRange(1, 100), default=100, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(100)
 @json_option
 @pass_session
 def list_crons(session: Session, /, path: str | None, as_json: bool, **query: Any) -> None:
@@ -222,8 +221,7 @@ def resume(session: Session, name: str | None, environment: str | None, everythi
 @cron.command("ticks")
 @click.argument("name", metavar="CRON")
 @click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only those with this outcome.")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(20)
 @json_option
 @pass_session
 def ticks(session: Session, /, name: str, as_json: bool, **query: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oneoff.cli.results import age, json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.results import age, json_option, more_hint, page_options, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ def deploys() -> None:
 
 @deploys.command("list")
 @click.argument("path")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(20)
 @json_option
 @pass_session
 def list_deploys(session: Session, /, path: str, as_json: bool, **query: Any) -> None:

@@ -12,7 +12,7 @@ import click
 
 from oneoff.cli.client import Client, backoff
 from oneoff.cli.problems import ApiRefused, ServerUnreachable
-from oneoff.cli.results import json_option, more_hint, print_json, print_table
+from oneoff.cli.results import json_option, more_hint, page_options, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 from oneoff.cli.streams import LostConnection, Narrator
 
@@ -36,8 +36,7 @@ _WORTH_SHOWING = (
 @click.option("--kind", multiple=True, metavar="KIND", help="Only these kinds: run.ended, or run.*; may be repeated.")
 @click.option("--service", metavar="PATH", help="Only what belongs to this service.")
 @click.option("--subject", metavar="ID", help="Only what is about this run, cron, deploy …")
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(20, most=200)
 @json_option
 @pass_session
 def events(session: Session, /, follow: bool, as_json: bool, limit: int, cursor: str | None, **query: Any) -> None:

@@ -23,7 +23,16 @@ from oneoff.cli.options import (
     with_reset,
 )
 from oneoff.cli.problems import CliError
-from oneoff.cli.results import age, command_text, json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.results import (
+    age,
+    command_text,
+    json_option,
+    more_hint,
+    page_options,
+    print_fields,
+    print_json,
+    print_table,
+)
 from oneoff.cli.running import Style, start
 from oneoff.cli.session import Session, is_service, pass_session
 from oneoff.core.limits import format_duration
@@ -123,8 +132,7 @@ def update(
 
 @job.command("list")
 @click.argument("path", required=False)
-@click.option("--limit", type=click.IntRange(1, 100), default=100, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(100)
 @json_option
 @pass_session
 def list_jobs(session: Session, /, path: str | None, as_json: bool, **query: Any) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly the API's answer, one document.")
+
+
+def page_options(default: int, most: int = 100) -> Callable[[Any], Any]:
+    """--limit and --cursor, of a command that lists; `more_hint` tells the next cursor."""
+
+    def add(command: Any) -> Any:
+        command = click.option("--cursor", help="Go on where the page before ended.")(command)
+        limit = click.IntRange(1, most)
+        return click.option("--limit", type=limit, default=default, show_default=True, help="At most so many.")(command)
+
+    return add
 
 
 def print_json(body: str) -> None:

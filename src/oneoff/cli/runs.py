@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from oneoff.cli.results import age, command_text, json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.results import (
+    age,
+    command_text,
+    json_option,
+    more_hint,
+    page_options,
+    print_fields,
+    print_json,
+    print_table,
+)
 from oneoff.cli.session import Session, pass_session
 
 _STATUSES = ["queued", "starting", "running", "succeeded", "failed", "canceled"]
@@ -26,8 +35,7 @@ def runs() -> None:
 @click.option("--job", help="Only runs of this job: PATH:NAME, NAME, or its id.")
 @click.option("--cron", help="Only runs that this cron fired: JOB:CRON, its job, or its id.")
 @click.option("--batch", metavar="BATCH", help="Only runs of this batch.")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(20)
 @json_option
 @pass_session
 def list_runs(

@@ -8,7 +8,7 @@ import click
 
 from oneoff.cli.consent import ask
 from oneoff.cli.options import entrypoint_option, read_credentials, registry_options, reset_option, with_reset
-from oneoff.cli.results import age, json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.results import age, json_option, more_hint, page_options, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 
 _TYPES = ["web_service", "private_service", "background_worker", "cron_job"]
@@ -104,8 +104,7 @@ def update(session: Session, /, path: str, as_json: bool, reset: tuple[str, ...]
 
 
 @service.command("list")
-@click.option("--limit", type=click.IntRange(1, 100), default=100, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(100)
 @json_option
 @pass_session
 def list_services(session: Session, /, as_json: bool, **query: Any) -> None:

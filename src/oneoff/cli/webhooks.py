@@ -12,7 +12,7 @@ import click
 from oneoff.cli.consent import ask
 from oneoff.cli.options import Duration
 from oneoff.cli.problems import CliError
-from oneoff.cli.results import age, json_option, more_hint, print_fields, print_json, print_table
+from oneoff.cli.results import age, json_option, more_hint, page_options, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 
 _ID = re.compile(r"whk-[0-9a-z]{20}")
@@ -142,8 +142,7 @@ def test(session: Session, /, webhook: str, as_json: bool) -> int:
 @webhook.command("deliveries")
 @_webhook
 @click.option("--status", type=click.Choice(_STATUSES), help="Only deliveries with this status.")
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="Go on where the page before ended.")
+@page_options(20, most=200)
 @json_option
 @pass_session
 def deliveries(session: Session, /, webhook: str, as_json: bool, **query: Any) -> None:
