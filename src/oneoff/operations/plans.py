@@ -78,7 +78,7 @@ async def find_effects(context: Context, plan: Plan) -> list[Effect]:
             crons.list_crons(connection, workspace_id, CronFilter(), _ALL, None),
             offered.find_jobs_longer_than(connection, workspace_id, plan.longest_run_seconds),
             tokens.count_tokens(connection, workspace_id),
-            history.count_beyond(connection, plan.retention, now),
+            _count_dropped(context, connection, plan, now),
         )
 
     found, jobs, count, beyond = await context.database.read(work)
@@ -100,6 +100,13 @@ async def find_effects(context: Context, plan: Plan) -> list[Effect]:
         )
         effects.append(Effect("history", words))
     return effects
+
+
+def _count_dropped(context: Context, connection: Connection, plan: Plan, now: datetime) -> int:
+    """Ended runs that `plan` does not keep and the present one does."""
+    present = context.plans.get(crons.find_plan(connection, context.workspace_id))
+    goes_anyway = 0 if present is None else history.count_beyond(connection, present.retention, now)
+    return max(0, history.count_beyond(connection, plan.retention, now) - goes_anyway)
 
 
 def _change(context: Context, connection: Connection, plan_id: str, actor: str) -> None:
