@@ -219,6 +219,15 @@ async def test_deploys_of_one_service_go_one_after_another(client: Client) -> No
     assert [each["status"] for each in listed] == ["live"] + ["deactivated"] * 6
 
 
+async def test_a_deploy_that_is_not_known_is_told_where_to_look(client: Client) -> None:
+    for response in (
+        await client.get(f"/deploys/dep-{'0' * 20}"),
+        await client.post(f"/deploys/dep-{'0' * 20}/cancel"),
+    ):
+        check_problem(response, 404, "not_found")
+        assert "oneoff deploys list" in response.json()["detail"]
+
+
 async def test_a_gated_deploy_answers_when_its_gates_are_going_and_can_be_canceled(client: Client) -> None:
     service = await made(client)
     gate = {"service": "shop/production", "name": "migrate", "command": ["migrate"], "gate": "before_deploy"}

@@ -67,7 +67,7 @@ def get_deploy(connection: Connection, deploy_id: str) -> Deploy:
     """Raises NotFound."""
     row = connection.execute(_SELECT.where(deploys.c.id == deploy_id)).one_or_none()
     if row is None:
-        raise NotFound("deploy", deploy_id)
+        raise NotFound("deploy", deploy_id, "`oneoff deploys list PATH` shows those of a service")
     return _to_deploy(row)
 
 
