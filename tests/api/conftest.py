@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 
 from oneoff.api.app import create_app
-from tests.operations.home import Home, open_home
-
-
-@pytest.fixture
-async def home(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
-    made = await open_home(tmp_path)
-    yield made
-    made.close()
+from tests.operations.home import Home
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -17,18 +15,11 @@ from oneoff.errors import StoreUnavailable
 from oneoff.meters import CONTENT_TYPE
 from oneoff.server import create_faces
 from tests.monitoring.samples import Moved, read_samples
-from tests.operations.home import Home, open_home
+from tests.operations.home import Home
 
 pytestmark = pytest.mark.anyio
 SECRET = "correct horse battery staple"
 SECRET_NAME = "horse"
-
-
-@pytest.fixture
-async def home(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
-    made = await open_home(tmp_path)
-    yield made
-    made.close()
 
 
 def client_of(home: Home, *, token: bool = True) -> httpx2.AsyncClient:

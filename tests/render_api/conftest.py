@@ -3,10 +3,7 @@ a test does not ask for PostgreSQL."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -14,30 +11,7 @@ import pytest
 from oneoff.entrance.faces import Faces
 from oneoff.entrance.observer import Observer
 from oneoff.server import create_faces
-from tests.operations.home import Home, open_home
-
-
-@pytest.fixture(scope="session")
-def first_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a server that was started once: making one for each test would take most of the time."""
-    folder = tmp_path_factory.mktemp("first-start")
-    asyncio.run(open_home(folder)).close()
-    return folder
-
-
-@pytest.fixture
-async def home(
-    request: pytest.FixtureRequest, first_start: Path, tmp_path: Path, anyio_backend: str
-) -> AsyncIterator[Home]:
-    folder = tmp_path / "data"
-    if getattr(request, "param", "sqlite") == "postgres":
-        folder.mkdir()
-        made = await open_home(folder, request.getfixturevalue("postgres_url"))
-    else:
-        shutil.copytree(first_start, folder)
-        made = await open_home(folder)
-    yield made
-    made.close()
+from tests.operations.home import Home
 
 
 @pytest.fixture
