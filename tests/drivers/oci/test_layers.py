@@ -286,6 +286,18 @@ class TestHostileArchives:
         with shop.merged(await shop.prepare(honest)) as seen:
             assert (seen / "x").read_text() == "honest"
 
+    async def test_a_layer_that_is_named_by_a_path_is_refused(
+        self, shop: Shop, store: ImageStore, tmp_path: Path
+    ) -> None:
+        """Else a folder `tree` of the machine could be a layer."""
+        (tmp_path / "tree").mkdir()
+        up = f"sha256:{'../' * 20}{str(tmp_path).lstrip('/')}"
+        for diff_id in (str(tmp_path), up, up.removeprefix("sha256:"), "sha256:", f"md5:{'0' * 32}"):
+            ref = shop.write("forged", Image(((file("x"),),)))
+            _forge(Path(ref.split(":")[1]), diff_id)
+            with pytest.raises(ImageUnavailable, match="is no digest of a layer"):
+                await store.prepare(parse_image_ref(ref), None)
+
 
 def _forge(target: Path, diff_id: str) -> None:
     """Have the only image of a layout name another layer."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_DIFF_ID = re.compile("sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 class LayerBroken(Exception):
@@ -57,7 +60,12 @@ def to_diff_ids(config: dict[str, Any]) -> list[str]:
     rootfs = config.get("rootfs")
     if not isinstance(rootfs, dict):
         raise LayerBroken("its configuration names no layers: it is no image of a container")
-    return list(rootfs.get("diff_ids") or ())
+    diff_ids = list(rootfs.get("diff_ids") or ())
+    # They become names of folders: any other text could lead out of the store.
+    for each in diff_ids:
+        if not _DIFF_ID.fullmatch(str(each)):
+            raise LayerBroken(f"{each!r} is no digest of a layer")
+    return diff_ids
 
 
 def to_chain_ids(diff_ids: Sequence[str]) -> list[str]:
