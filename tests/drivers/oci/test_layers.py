@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -399,6 +400,31 @@ class TestSharing:
         assert shop.names(one) == {"base", "middle"}
         assert len(names_of_layers(folder)) == 2
         assert list(folder.glob(".staging*")) == []
+
+    def test_an_image_that_gets_its_name_while_others_are_dropped_keeps_its_layers(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        maker, dropper = ImageFolder(folder), ImageFolder(folder)
+        staging = maker.begin()
+        layer = staging.folder / "layers/sha256-of-it"
+        (layer / "tree").mkdir(parents=True)
+        (layer / "layer.json").write_text(json.dumps({"bytes": 1}))
+        (staging.folder / "home/0").symlink_to("../layers/sha256-of-it/tree")
+        maker.complete(staging, "sha256:it", {"layers": ["0"]})
+        publishing = threading.Thread(target=maker.publish, args=(staging, "sha256:it"))
+        look = ImageFolder._images
+
+        def look_just_before(folder: ImageFolder) -> Iterator[object]:
+            found = list(look(folder))
+            publishing.start()
+            publishing.join(0.2)
+            return iter(found)
+
+        monkeypatch.setattr(ImageFolder, "_images", look_just_before)
+        assert dropper.drop(NOTHING, WANTED) == []
+        publishing.join()
+        maker.discard(staging)
+        assert (maker.home("sha256:it") / "0").is_dir()
 
 
 class TestCrashes:

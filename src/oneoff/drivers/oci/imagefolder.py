@@ -9,7 +9,7 @@ layers/sha256-CHAIN/tree       what the layer changes on top of those below it, 
           /layout              what skopeo copied
           /home                the image
           /layers              its layers: links to those that are there, folders of the new ones
-.lock                          held to claim layers and to remove them
+.lock                          held to claim layers, to give names and to remove what has one
 
 A name is given only to what is complete.
 """
@@ -112,11 +112,13 @@ class ImageFolder:
 
     def publish(self, staging: Staging, digest: str) -> None:
         """Give the new layers and the image their names. Not in a thread: `discard` must not come in between."""
-        (self._folder / LAYERS).mkdir(exist_ok=True, mode=0o700)
-        for layer in (staging.folder / LAYERS).iterdir():
-            if not layer.is_symlink():
-                _rename_unless_there(layer, self._folder / LAYERS / layer.name)
-        _rename_unless_there(staging.folder / HOME, self.home(digest))
+        # Whoever drops images must not see the layers without the image: they would be nobody's.
+        with self._lock():
+            (self._folder / LAYERS).mkdir(exist_ok=True, mode=0o700)
+            for layer in (staging.folder / LAYERS).iterdir():
+                if not layer.is_symlink():
+                    _rename_unless_there(layer, self._folder / LAYERS / layer.name)
+            _rename_unless_there(staging.folder / HOME, self.home(digest))
 
     def discard(self, staging: Staging) -> None:
         shutil.rmtree(staging.folder, ignore_errors=True)
