@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import hashlib
 import importlib
 import json
@@ -425,6 +427,16 @@ class TestSharing:
         publishing.join()
         maker.discard(staging)
         assert (maker.home("sha256:it") / "0").is_dir()
+
+    def test_a_file_system_that_knows_no_flags_of_folders_will_do(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        monkeypatch.setattr(fcntl, "ioctl", refuse)
+        maker = ImageFolder(folder)
+        maker.discard(maker.begin())
 
 
 class TestCrashes:

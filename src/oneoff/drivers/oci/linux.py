@@ -5,8 +5,8 @@ ctypes is loaded once, in the zygote before it forks, so that a supervisor pays 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import fcntl
 import os
 import signal
@@ -71,14 +71,12 @@ def spread_folders(folder: str) -> None:
     """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        flags = bytearray(struct.calcsize("l"))
-        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags)
-        (before,) = struct.unpack_from("i", flags)
-        struct.pack_into("i", flags, 0, before | _FS_TOPDIR_FL)
-        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, flags)
-    except OSError as problem:
-        if problem.errno not in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM):
-            raise
+        with contextlib.suppress(OSError):
+            flags = bytearray(struct.calcsize("l"))
+            fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags)
+            (before,) = struct.unpack_from("i", flags)
+            struct.pack_into("i", flags, 0, before | _FS_TOPDIR_FL)
+            fcntl.ioctl(fd, _FS_IOC_SETFLAGS, flags)
     finally:
         os.close(fd)
 
