@@ -196,6 +196,25 @@ async def test_a_container_that_vanishes_means_lost(world: World, start_server: 
     assert (run.status, run.reason, run.exit_code) == ("failed", "lost", None)
 
 
+async def test_one_that_vanishes_before_its_start_was_answered_is_lost(world: World, start_server: StartServer) -> None:
+    """It may have run: as a failed start it would be tried again."""
+    world.engine.fail("start", EngineUnavailable("connection reset"), after_effect=True)
+    world.engine.fail("inspect", EngineUnavailable("connection reset"))
+    await start_server()
+    run_id = await world.accept(await world.add_service("web"))
+    await eventually(lambda: world.engine.starts.get(run_id))
+    world.engine.vanish(run_id)
+
+    async def ended() -> bool:
+        world.clock.turn(world.settings.node_away_seconds + 1)
+        return (await world.get(run_id)).finished_at is not None
+
+    await eventually(ended)
+    run = await world.get(run_id)
+    assert (run.status, run.reason, run.exit_code) == ("failed", "lost", None)
+    assert world.engine.starts == {run_id: 1}
+
+
 async def test_slots_are_never_exceeded_and_go_fairly_between_services(world: World, start_server: StartServer) -> None:
     world.engine.default_script = GOES_ON
     busy, quiet = await world.add_service("busy"), await world.add_service("quiet")

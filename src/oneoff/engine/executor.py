@@ -217,11 +217,13 @@ class Executor:
 
     async def _give_up(self, run: Run, why: str) -> Started | None:
         """A start that took too long. Without an id no start was ever asked for; with one, a removal without force
-        proves it."""
+        proves it, if there is still something to remove."""
         if run.engine_id is not None:
             handle = self._handle(run, run.engine_id)
             try:
                 async with asyncio.timeout(30):
+                    if await self._context.driver.inspect(handle) is ContainerState.ABSENT:
+                        raise ContainerGone(handle.name)
                     await self._context.driver.remove(handle, force=False)
             except ContainerBusy:
                 return await self._found_started(run, handle)
