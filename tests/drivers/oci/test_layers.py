@@ -339,6 +339,19 @@ class TestSharing:
         assert len(names_of_layers(folder)) == 4
         assert shop.names(first) == shop.names(second) == {"base", "middle", "app"}
 
+    async def test_a_skopeo_that_cannot_leave_out_the_tags_copies_all(
+        self, shop: Shop, store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        call = ImageStore._skopeo
+
+        async def as_in_ubuntu_22(store: ImageStore, image: ImageRef, *arguments: str) -> bytes:
+            return await call(store, image, *(word.replace("--no-tags", "--no-tags-") for word in arguments))
+
+        monkeypatch.setattr(ImageStore, "_skopeo", as_in_ubuntu_22)
+        await shop.prepare(BASE)
+        assert shop.names(await shop.prepare(BASE, MIDDLE)) == {"base", "middle"}
+        assert len(names_of_layers(folder)) == 2
+
     async def test_a_registry_is_asked_for_the_new_layers_alone(
         self, store: ImageStore, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:

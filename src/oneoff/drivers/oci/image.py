@@ -124,7 +124,12 @@ class ImageStore:
     async def _unpack(self, image: ImageRef, digest: str, options: list[str], staging: Staging) -> None:
         source = to_skopeo_name(image.pinned(digest) if image.transport is Transport.REGISTRY else image)
         if image.transport in {Transport.REGISTRY, Transport.OCI}:
-            await self._spare_layers(image, source, options, staging)
+            try:
+                await self._spare_layers(image, source, options, staging)
+            except ImageUnavailable as problem:
+                # skopeo 1.4, as Ubuntu 22.04 has it, cannot leave out the tags. Then all layers are copied.
+                if "unknown flag: --no-tags" not in str(problem):
+                    raise
         copied = staging.folder / LAYOUT
         options = [_COPY_OPTIONS.get(option, option) for option in options]
         options += ["--remove-signatures", "--dest-oci-accept-uncompressed-layers"]
