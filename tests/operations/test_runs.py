@@ -22,7 +22,7 @@ from oneoff.errors import (
     TimeLimitTooLong,
     UnknownInstanceType,
 )
-from oneoff.operations import deploys, room, runs, services, variables
+from oneoff.operations import batches, deploys, room, runs, services, variables
 from oneoff.operations.runs import Origin, RunRequest
 from oneoff.operations.variables import VariableChange
 from oneoff.store import runs as run_rows
@@ -32,6 +32,7 @@ from tests.operations.home import DIGEST, IMAGE, NEXT_DIGEST, NEXT_IMAGE, Home
 
 pytestmark = pytest.mark.anyio
 TRUE = RunRequest(Command(("true",)))
+ONE_ITEM = batches.NewBatch((batches.NewItem(("a",)),))
 
 
 async def accept(home: Home, service_id: str, request: RunRequest = TRUE, key: Idempotency | None = None) -> Run:
@@ -141,16 +142,42 @@ async def test_an_unknown_service_is_not_found(home: Home, service_id: str) -> N
         await accept(home, service_id)
 
 
-async def test_a_full_disk_refuses_runs_and_says_what_helps(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = await home.add_service()
+def fill_disk(home: Home) -> None:
     room._seen.clear()
-    home.context = dataclasses.replace(
-        home.context, settings=dataclasses.replace(home.context.settings, disk_reserve_bytes=1 << 60)
-    )
+    settings = dataclasses.replace(home.context.settings, disk_reserve_bytes=1 << 60)
+    home.context = dataclasses.replace(home.context, settings=settings)
+
+
+async def test_a_full_disk_refuses_runs_and_says_what_helps(home: Home) -> None:
+    service = await home.add_service()
+    fill_disk(home)
     with pytest.raises(DiskFull, match="Free some space"):
         await accept(home, service.id)
     with pytest.raises(DiskFull, match="Free some space"):
         await deploys.begin_deploy(home.context, service.id, IMAGE, "somebody")
+    ask = batches.of_service(service.id, TRUE)
+    with pytest.raises(DiskFull, match="Free some space"):
+        await batches.create_batch(home.context, ask, ONE_ITEM, "somebody")
+    room._seen.clear()
+
+
+async def test_what_was_made_before_the_disk_was_full_is_given_again(home: Home) -> None:
+    service = await home.add_service()
+    ask = batches.of_service(service.id, TRUE)
+
+    async def make() -> list[object]:
+        run = await accept(home, service.id, key=Idempotency("tok-1", "run", "same"))
+        deploy = await deploys.begin_deploy(
+            home.context, service.id, IMAGE, "somebody", request=Idempotency("tok-1", "deploy", "same")
+        )
+        batch = await batches.create_batch(
+            home.context, ask, ONE_ITEM, "somebody", Idempotency("tok-1", "batch", "same")
+        )
+        return [run, deploy, batch.batch]
+
+    made = await make()
+    fill_disk(home)
+    assert await make() == made
     room._seen.clear()
 
 

@@ -15,7 +15,6 @@ from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.launches import get_materials
 from oneoff.operations.reruns import check_limits
-from oneoff.operations.room import check_room
 from oneoff.operations.runs import live_image
 from oneoff.store import batches, idempotency
 from oneoff.store.batches import ItemRow, SealedItem
@@ -38,7 +37,6 @@ async def rerun_failed(context: Context, batch_id: str, rerun: Rerun, request: I
     keep their indices, and are told the old count. Raises NotFound, BatchGoing, NothingToRerun, DiskFull,
     NoLiveImage, IdempotencyKeyReused, and what is wrong with the limits where plan or node have less now."""
     check_id("batch", batch_id)
-    check_room(context.settings, context.clock)
     new_id = context.new_id("batch")
     prepare = partial(_prepare, context, batch_id=batch_id, new_id=new_id, rerun=rerun)
     # Sealed before, so that thousands of items do not keep the one writer from others' work. What has ended stays so.

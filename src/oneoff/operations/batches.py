@@ -100,7 +100,6 @@ async def create_batch(
     Raises NotFound, NoLiveImage, InvalidInput (InvalidItem for what is wrong with an item), DiskFull,
     IdempotencyKeyReused.
     """
-    check_room(context.settings, context.clock)
     check_batch(len(new.items), new.max_parallel)
     batch_id = context.new_id("batch")
     seal = partial(_seal_items, context, ask=ask, batch_id=batch_id, items=new.items)
@@ -124,11 +123,13 @@ async def create_batch(
 async def accept_batch(
     context: Context, insert: Callable[[Connection], Batch], request: Idempotency | None
 ) -> BatchView:
-    """The batch that `insert` saves, durable; the batcher knows. The same `request` gives the same batch again."""
+    """The batch that `insert` saves, durable; the batcher knows. The same `request` gives the same batch again.
+    Raises DiskFull."""
 
     def work(connection: Connection) -> Batch:
         if (earlier := idempotency.find_resource(connection, request)) is not None:
             return batches.get_batch(connection, earlier)
+        check_room(context.settings, context.clock)
         batch = insert(connection)
         idempotency.save_resource(connection, request, batch.id, batch.created_at)
         return batch

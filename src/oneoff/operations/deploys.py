@@ -69,7 +69,6 @@ async def begin_deploy(
     request: Idempotency | None = None,
 ) -> Deploy:
     """The deploy, `created` and durable; the deployer brings it forward. Raises NotFound, InvalidImageRef, DiskFull."""
-    check_room(context.settings, context.clock)
     check_id("service", service_id)
     parse_image_ref(image)
     now = context.clock.now()
@@ -80,6 +79,7 @@ async def begin_deploy(
         service = services.get_service(connection, service_id)
         if (earlier := idempotency.find_resource(connection, request)) is not None:
             return deploys.get_deploy(connection, earlier)
+        check_room(context.settings, context.clock)
         if credentials is not None:
             services.save_changes(connection, service_id, seal_credentials(context, service_id, credentials))
         deploys.save_new(connection, new)

@@ -114,11 +114,11 @@ async def accept_run(
 
 async def accept(context: Context, insert: Callable[[Connection], Run], idempotent: Idempotency | None) -> Run:
     """As `accept_run`, of the run that `insert` puts into the queue."""
-    check_room(context.settings, context.clock)
 
     def work(connection: Connection) -> Run:
         if (earlier := idempotency.find_resource(connection, idempotent)) is not None:
             return runs.get_run(connection, earlier)
+        check_room(context.settings, context.clock)
         run = insert(connection)
         idempotency.save_resource(connection, idempotent, run.id, run.created_at)
         return run
