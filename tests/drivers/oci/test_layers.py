@@ -213,6 +213,34 @@ class TestTrees:
         image = await shop.prepare(one, (), two, (), (), one)
         assert shop.names(image) == {"d", "d/one", "d/two"}
 
+    async def test_a_layer_that_makes_folders_and_then_something_else_in_their_place(self, shop: Shop) -> None:
+        moment = {"mtime": "1700000000"}
+        entries = (
+            Entry("a/b", pax=moment),
+            Entry("a", b"file", 0o644, pax=moment),
+            Entry("loop/b"),
+            link("loop", "loop"),
+            Entry("away/b"),
+            link("away", "nowhere"),
+        )
+        with shop.merged(await shop.prepare(entries)) as seen:
+            assert {path.name for path in seen.rglob("*")} == {"a", "loop", "away"}
+            assert (seen / "a").read_text() == "file"
+            assert (seen / "a").stat().st_mtime == 1_700_000_000
+
+    async def test_times_that_are_none_hinder_nothing(self, shop: Shop) -> None:
+        odd = ("soon", "nan", "inf", "-inf", "1e400", "9" * 30, "-" + "9" * 30, "1e" + "9" * 30, "1.5.2")
+        image = await shop.prepare(tuple(Entry(f"f{n}", b"", pax={"mtime": text}) for n, text in enumerate(odd)))
+        with shop.merged(image) as seen:
+            moments = [(seen / f"f{n}").stat().st_mtime for n in range(len(odd))]
+        assert (moments[0], moments[1], moments[8]) == (0, 0, 0)
+        assert moments[3] == moments[6] < 0 < moments[2] == moments[4] == moments[5]
+
+    async def test_an_archive_of_no_bytes_is_an_empty_layer(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        to_tar = layout.to_tar
+        monkeypatch.setattr(layout, "to_tar", lambda entries: to_tar(entries) if entries else b"")
+        assert shop.names(await shop.prepare((), (file("x"),), ())) == {"x"}
+
     async def test_an_image_without_layers(self, shop: Shop) -> None:
         assert shop.names(await shop.prepare()) == set()
 

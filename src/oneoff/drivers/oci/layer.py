@@ -33,6 +33,7 @@ _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 # What else an archive may set is the kernel's or the overlay's own business.
 _ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
 _PAX_ATTRIBUTE = "SCHILY.xattr."
+_FARTHEST = Decimal(1 << 62)  # seconds from 1970 that a time_t holds; a file system takes what is nearest to them
 
 
 def decompress(layer: Layer, target: IO[bytes]) -> None:
@@ -69,11 +70,17 @@ def extract(archive: IO[bytes]) -> None:
         if not posixpath.basename(name).startswith(_WHITEOUT):
             _Member(name, member, archive.fileno(), times).make()
     for folder, moment in times.items():
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.utime(folder, ns=(moment, moment))
+        except OSError as problem:
+            # A later member may be a file, or a link to nowhere, on the way to it.
+            if problem.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
 
 
 def _read_members(archive: IO[bytes]) -> list[tarfile.TarInfo]:
+    if not os.fstat(archive.fileno()).st_size:
+        return []  # tarfile misses the blocks that end an archive
     try:
         with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8") as tar:
             members = tar.getmembers()
@@ -122,6 +129,7 @@ class _Member:
         if member.isdir():
             self._make_folder()
         else:
+            self._times.pop(self._path, None)
             self._make_in_place()
         if member.islnk():
             return
@@ -209,9 +217,12 @@ class _Member:
                     raise
 
     def _moment(self) -> int:
-        """Nanoseconds since 1970; tarfile's own number has lost some."""
-        exact = self._member.pax_headers.get("mtime")
-        return int(Decimal(exact).scaleb(9)) if exact else int(self._member.mtime) * 10**9
+        """Nanoseconds since 1970, which is also for what is no number; tarfile's own number has lost some."""
+        try:
+            exact = Decimal(self._member.pax_headers.get("mtime") or self._member.mtime)
+            return int(min(max(exact, -_FARTHEST), _FARTHEST).scaleb(9))
+        except (ArithmeticError, ValueError):
+            return 0
 
 
 def tree_bytes(root: Path) -> int:
