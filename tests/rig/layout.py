@@ -106,13 +106,18 @@ def to_config(image: Image, layers: list[bytes]) -> bytes:
     return _json(
         {
             "created": "1970-01-01T00:00:00Z",
-            "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "architecture": own_architecture(),
             "os": "linux",
             "config": dict(image.config),
             "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
             "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "test rig"} for _ in layers],
         }
     )
+
+
+def own_architecture() -> str:
+    """This machine's, as images name it."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
 
 
 def digest_of(data: bytes) -> str:

@@ -330,13 +330,24 @@ class TestHostileArchives:
                 await store.prepare(parse_image_ref(ref), None)
 
 
+def _put(target: Path, value: object) -> dict[str, object]:
+    data = json.dumps(value).encode()
+    (target / "blobs/sha256" / hashlib.sha256(data).hexdigest()).write_bytes(data)
+    return {"digest": layout.digest_of(data), "size": len(data)}
+
+
+def _put_behind_index(target: Path) -> None:
+    """As images of several architectures are, the only image of a layout."""
+    index = json.loads((target / "index.json").read_bytes())
+    (tagged,) = index["manifests"]
+    inner = {**index, "manifests": [{key: tagged[key] for key in ("mediaType", "digest", "size")}]}
+    inner["manifests"][0]["platform"] = {"os": "linux", "architecture": layout.own_architecture()}
+    index["manifests"] = [tagged | _put(target, inner) | {"mediaType": index["mediaType"]}]
+    (target / "index.json").write_text(json.dumps(index))
+
+
 def _forge(target: Path, diff_id: str) -> None:
     """Have the only image of a layout name another layer."""
-
-    def put(value: object) -> dict[str, object]:
-        data = json.dumps(value).encode()
-        (target / "blobs/sha256" / hashlib.sha256(data).hexdigest()).write_bytes(data)
-        return {"digest": layout.digest_of(data), "size": len(data)}
 
     def get(entry: dict[str, str]) -> dict[str, object]:
         return json.loads((target / "blobs" / entry["digest"].replace(":", "/")).read_bytes())
@@ -345,8 +356,8 @@ def _forge(target: Path, diff_id: str) -> None:
     manifest = get(index["manifests"][0])
     config = get(manifest["config"])
     config["rootfs"]["diff_ids"] = [diff_id]
-    manifest["config"] |= put(config)
-    index["manifests"][0] |= put(manifest)
+    manifest["config"] |= _put(target, config)
+    index["manifests"][0] |= _put(target, manifest)
     (target / "index.json").write_text(json.dumps(index))
 
 
@@ -377,16 +388,28 @@ class TestSharing:
 
         monkeypatch.setattr(ImageStore, "_skopeo", as_in_ubuntu_22)
         await shop.prepare(BASE)
-        assert shop.names(await shop.prepare(BASE, MIDDLE)) == {"base", "middle"}
+        ref = shop.write("next", Image((BASE, MIDDLE)))
+        _put_behind_index(Path(ref.split(":")[1]))
+        assert shop.names(await store.prepare(parse_image_ref(ref), None)) == {"base", "middle"}
         assert len(names_of_layers(folder)) == 2
+
+    async def test_an_image_of_several_architectures_shares_its_layers(self, shop: Shop, store: ImageStore) -> None:
+        await shop.prepare(BASE)
+        ref = shop.write("next", Image((BASE, MIDDLE)))
+        target = Path(ref.split(":")[1])
+        read_layout(target).layers[0].blob.unlink()  # copying it would fail
+        _put_behind_index(target)
+        assert shop.names(await store.prepare(parse_image_ref(ref), None)) == {"base", "middle"}
 
     async def test_a_registry_is_asked_for_the_new_layers_alone(
         self, store: ImageStore, registry: Registry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        number, sizes, call = os.urandom(3).hex(), [], ImageStore._call
+        """And for its manifest no more often than is needed: that is what registries limit."""
+        number, sizes, asked, call = os.urandom(3).hex(), [], [], ImageStore._call
 
         async def look_at_copies(self: ImageStore, image: ImageRef, *argv: str) -> bytes:
             words = await call(self, image, *argv)
+            asked.extend(argv[1:2] if argv[0] == "skopeo" else ())
             if "copy" in argv:
                 sizes.append([path.stat().st_size for path in Path(argv[-1].split(":")[1]).glob("blobs/sha256/*")])
             return words
@@ -397,6 +420,7 @@ class TestSharing:
         first, second = sizes
         assert 0 not in first
         assert second.count(0) == len(images.images()["base"].layers)
+        assert asked == ["inspect", "copy", "inspect", "inspect", "copy"]
 
     async def test_a_layer_goes_with_the_last_image_that_has_it(
         self, shop: Shop, store: ImageStore, folder: Path

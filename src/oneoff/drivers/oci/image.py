@@ -69,7 +69,7 @@ class ImageStore:
         if image.digest and image.transport is Transport.REGISTRY:
             return image.digest
         async with self._access(image, credentials) as options:
-            return await self._resolve(image, options)
+            return _digest(await self._read_raw(image, options))
 
     async def drop(self, keep: frozenset[str], budget_bytes: int) -> list[str]:
         return await asyncio.to_thread(self._folder.drop, keep, budget_bytes)
@@ -91,11 +91,13 @@ class ImageStore:
         if image.digest and image.transport is Transport.REGISTRY and self.has(image.digest):
             return self._prepared(image, image.digest)
         async with self._access(image, credentials) as options:
-            digest = image.digest if image.transport is Transport.REGISTRY else None
-            digest = digest or await self._resolve(image, options)
+            digest, raw = image.digest if image.transport is Transport.REGISTRY else None, b""
+            if not digest:
+                raw = await self._read_raw(image, options)
+                digest = _digest(raw)
             if not self.has(digest):
                 with metrics.IMAGE_PULL_SECONDS.time():
-                    await self._fetch(image, digest, options)
+                    await self._fetch(image, digest, raw, options)
         return self._prepared(image, digest)
 
     def _prepared(self, image: ImageRef, digest: str) -> PreparedImage:
@@ -104,28 +106,27 @@ class ImageStore:
         ref = str(image.pinned(digest)) if image.transport is Transport.REGISTRY else own
         return PreparedImage(digest, ref, to_image_config(self._folder.facts(digest)["config"]))
 
-    async def _resolve(self, image: ImageRef, options: list[str]) -> str:
-        if image.transport in {Transport.DOCKER_ARCHIVE, Transport.DOCKER_DAEMON}:
-            raw = await self._skopeo(image, "inspect", *options, "--config", "--raw", to_skopeo_name(image))
-            return f"sha256:{hashlib.sha256(raw).hexdigest()}"
-        raw = await self._skopeo(image, "inspect", *options, "--raw", to_skopeo_name(image))
-        return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+    async def _read_raw(self, image: ImageRef, options: list[str]) -> bytes:
+        """What the image's digest is of: its manifest, or its configuration where Docker has it."""
+        is_dockers = image.transport in {Transport.DOCKER_ARCHIVE, Transport.DOCKER_DAEMON}
+        what = ("--config", "--raw") if is_dockers else ("--raw",)
+        return await self._skopeo(image, "inspect", *options, *what, to_skopeo_name(image))
 
-    async def _fetch(self, image: ImageRef, digest: str, options: list[str]) -> None:
+    async def _fetch(self, image: ImageRef, digest: str, raw: bytes, options: list[str]) -> None:
         staging = await asyncio.to_thread(self._folder.begin)
         try:
-            await self._unpack(image, digest, options, staging)
+            await self._unpack(image, digest, raw, options, staging)
         except (OSError, LayerBroken) as problem:
             raise ImageUnavailable(str(image), f"it cannot be unpacked: {problem}") from problem
         finally:
             # Removing a large tree takes its time.
             await asyncio.shield(asyncio.to_thread(self._folder.discard, staging))
 
-    async def _unpack(self, image: ImageRef, digest: str, options: list[str], staging: Staging) -> None:
+    async def _unpack(self, image: ImageRef, digest: str, raw: bytes, options: list[str], staging: Staging) -> None:
         source = to_skopeo_name(image.pinned(digest) if image.transport is Transport.REGISTRY else image)
-        if image.transport in {Transport.REGISTRY, Transport.OCI}:
+        if image.transport in {Transport.REGISTRY, Transport.OCI} and self._folder.has_layers():
             try:
-                await self._spare_layers(image, source, options, staging)
+                await self._spare_layers(image, source, raw, options, staging)
             except ImageUnavailable as problem:
                 # skopeo 1.4, as Ubuntu 22.04 has it, cannot leave out the tags. Then all layers are copied.
                 if "unknown flag: --no-tags" not in str(problem):
@@ -142,15 +143,17 @@ class ImageStore:
         await asyncio.to_thread(self._folder.complete, staging, digest, facts)
         self._folder.publish(staging, digest)
 
-    async def _spare_layers(self, image: ImageRef, source: str, options: list[str], staging: Staging) -> None:
-        """Nothing that is unpacked already is copied again."""
-        config, image_facts = await asyncio.gather(
-            self._skopeo(image, "inspect", *options, "--config", "--raw", source),
-            self._skopeo(image, "inspect", *options, "--no-tags", source),
-        )
+    async def _spare_layers(
+        self, image: ImageRef, source: str, raw: bytes, options: list[str], staging: Staging
+    ) -> None:
+        """Nothing that is unpacked already is copied again. Registries count how often a manifest is read, so one that
+        was read already (`raw`) is not read again."""
+        blobs = layout.to_blobs(raw)
+        if blobs is None:
+            blobs = json.loads(await self._skopeo(image, "inspect", *options, "--no-tags", source))["Layers"] or []
+        config = await self._skopeo(image, "inspect", *options, "--config", "--raw", source)
         chain_ids = layout.to_chain_ids(layout.to_diff_ids(json.loads(config)))
         claimed = await asyncio.to_thread(self._folder.claim, staging, chain_ids)
-        blobs = json.loads(image_facts)["Layers"] or ()
         # The same blob may be there as one layer, and be wanted as another.
         wanted = {blob for blob, is_there in zip(blobs, claimed, strict=False) if not is_there}
         layout.write_stand_ins(staging.folder / LAYOUT, set(blobs) - wanted)
@@ -202,6 +205,10 @@ class ImageStore:
         if process.returncode:
             raise ImageUnavailable(str(image), to_plain_words(words.decode(errors="replace"))[-_WORDS:])
         return output
+
+
+def _digest(raw: bytes) -> str:
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
 def to_plain_words(words: str) -> str:

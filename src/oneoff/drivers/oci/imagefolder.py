@@ -68,6 +68,9 @@ class ImageFolder:
     def has(self, digest: str) -> bool:
         return (self.home(digest) / IMAGE).exists()
 
+    def has_layers(self) -> bool:
+        return any((self._folder / LAYERS).glob("*"))
+
     def facts(self, digest: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.home(digest) / IMAGE).read_bytes())
         return found

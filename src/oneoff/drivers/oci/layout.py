@@ -55,6 +55,14 @@ def read_layout(folder: Path) -> Layout:
     return Layout(config, tuple(Layer(*each) for each in parts))
 
 
+def to_blobs(manifest: bytes) -> list[str] | None:
+    """The digests of its layers' blobs, from the lowest up; None for what has none, as the index of several images."""
+    try:
+        return [str(each["digest"]) for each in json.loads(manifest)["layers"]]
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
 def to_diff_ids(config: dict[str, Any]) -> list[str]:
     """Of each layer, from the lowest up: the digest of its archive, uncompressed. Raises LayerBroken."""
     rootfs = config.get("rootfs")
