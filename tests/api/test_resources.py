@@ -82,6 +82,10 @@ async def test_a_network_that_the_engine_does_not_have_is_refused_while_it_can_t
     service = await made(client, networks=["shop_default"])
     url = f"/services/{service['id']}"
     check_problem(await client.patch(url, json={"networks": ["other"]}), 422, "invalid_body")
+    home.engine.networks = set()  # those it has already may be away for a moment
+    assert (await client.patch(url, json={"networks": ["shop_default"]})).status_code == 200
+    problem = check_problem(await client.patch(url, json={"networks": ["shop_default", "other"]}), 422, "invalid_body")
+    assert "there is no network 'other'" in problem["detail"]
     home.engine.is_away = True
     assert (await client.patch(url, json={"networks": ["other"]})).json()["networks"] == ["other"]
     assert (await client.post("/services", json={**body, "path": "shop/staging"})).status_code == 201

@@ -102,7 +102,9 @@ async def change_service(context: Context, service_id: str, given: Mapping[str, 
     """`given` are settings to change (None = back to the default) and perhaps `credentials`. Raises NotFound,
     InvalidInput. Going runs keep what they were made with."""
     check_id("service", service_id)
-    await check_joinable(context, check_names(given.get("networks")))
+    if names := check_names(given.get("networks")):
+        present = (await get_service(context, service_id)).networks
+        await check_joinable(context, [name for name in names if name not in present])
 
     def work(connection: Connection) -> Service:
         service = services.get_service(connection, service_id)
