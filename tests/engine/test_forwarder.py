@@ -477,6 +477,30 @@ async def test_otlp_counts_as_sent_what_is_answered_and_asks_again_what_is_not(
     await otlp.stop()
 
 
+async def test_a_stream_that_another_server_sets_while_they_are_looked_at_is_no_failure(
+    sending: Sending, receiver: SyslogReceiver, start_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service_id = await sending.world.add_service("web")
+    await sending.set_stream()
+    take_up_missed = Forwarder._take_up_missed
+    looks = 0
+
+    async def look(forwarder: Forwarder) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            await sending.set_stream(service_id, endpoint=f"127.0.0.1:{receiver.port}")
+        await take_up_missed(forwarder)
+
+    monkeypatch.setattr(Forwarder, "_take_up_missed", look)
+    moved = Moved()
+    await sending.start(await start_server())
+    await sending.until(lambda: looks > 1)
+    run_id = await ended_run(sending, service_id, "one")
+    await sending.until(lambda: receiver.lines_of(run_id) == ["one"])
+    assert moved.by('oneoff_agent_failures_total{agent="forwarder"}') == 0
+
+
 @pytest.mark.parametrize("where", ["_take_up_missed", "_take_up", "_refill", "_stop"])
 async def test_a_database_that_is_away_for_a_moment_costs_no_line(
     sending: Sending, receiver: SyslogReceiver, start_server: Any, monkeypatch: pytest.MonkeyPatch, where: str

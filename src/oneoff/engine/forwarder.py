@@ -60,6 +60,13 @@ class Forwarder:
         self._taken_at: float | None = None  # when the last run came; marks follow for a while
 
     async def tick(self) -> float:
+        try:
+            return await self._look()
+        except _StreamsChanged:
+            self._context.signals.streams_changed = True
+            return 0.0
+
+    async def _look(self) -> float:
         now = self._context.clock.monotonic()
         if self._context.signals.streams_changed or now - self._looked_at >= _LOOK_AGAIN_SECONDS:
             self._context.signals.streams_changed = False
@@ -72,16 +79,12 @@ class Forwarder:
                 raise
         if not self._deliveries:
             return _LOOK_AGAIN_SECONDS
-        try:
-            await self._take_up_changed()
-            await self._refill()
-            await self._save()
-            if self._taken_at is not None and now - self._marked_at >= _MARK_SECONDS:
-                self._marked_at = now
-                await self._move_mark()
-        except _StreamsChanged:
-            self._context.signals.streams_changed = True
-            return 0.0
+        await self._take_up_changed()
+        await self._refill()
+        await self._save()
+        if self._taken_at is not None and now - self._marked_at >= _MARK_SECONDS:
+            self._marked_at = now
+            await self._move_mark()
         return _LOOK_AGAIN_SECONDS if self._is_idle() else _SAVE_SECONDS
 
     async def close(self) -> None:
