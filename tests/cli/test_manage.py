@@ -39,13 +39,17 @@ def test_a_path_of_three_parts_means_the_service(cli: Cli, api: FakeApi) -> None
     assert (removed.stdout, removed.stderr) == (b"removed: A\n", b"not set in shop/production/web: B\n")
 
 
-def test_values_are_shown_only_when_asked_for_and_secret_ones_never(cli: Cli, api: FakeApi) -> None:
-    api.variables = {"OPEN": {"value": "seen", "secret": False}, "SHUT": {"value": None, "secret": True}}
+def test_values_are_shown_only_when_asked_for_and_secret_ones_only_as_json(cli: Cli, api: FakeApi) -> None:
+    api.variables = {"OPEN": {"value": "seen", "secret": False}, "SHUT": {"value": "deep", "secret": True}}
     hidden = cli.run("env", "list", "shop/production").stdout.decode()
     shown = cli.run("env", "list", "shop/production", "--reveal").stdout.decode()
     assert "OPEN" in hidden
     assert "seen" not in hidden
     assert [line.split() for line in shown.splitlines()] == [["NAME", "VALUE"], ["OPEN", "seen"], ["SHUT", "(secret)"]]
+    as_json = json.loads(cli.run("env", "list", "shop/production", "--reveal", "--json").stdout)
+    assert as_json == {name: api.variables[name] for name in ("OPEN", "SHUT")}
+    told = " ".join(cli.run("env", "list", "--help").stdout.decode().split())
+    assert "with --json, of all" in told
 
 
 @pytest.mark.parametrize(

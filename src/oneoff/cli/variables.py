@@ -23,7 +23,9 @@ def env() -> None:
 @click.argument("assignments", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--file", "files", multiple=True, metavar="FILE", help="A .env file; - is standard input.")
 @click.option(
-    "--secret/--no-secret", default=None, help="Mask the values in logs and never show them; by default as it was."
+    "--secret/--no-secret",
+    default=None,
+    help="Mask the values in logs, hide them in the table of `env list`; by default as it was.",
 )
 @json_option
 @pass_session
@@ -63,7 +65,9 @@ def unset(session: Session, path: str, names: tuple[str, ...], as_json: bool) ->
 
 @env.command("list")
 @click.argument("path")
-@click.option("--reveal", is_flag=True, help="Show the values of those that are not secret.")
+@click.option(
+    "--reveal", is_flag=True, help="Show the values (admin tokens): of those that are not secret; with --json, of all."
+)
 @json_option
 @pass_session
 def list_variables(session: Session, path: str, reveal: bool, as_json: bool) -> None:
