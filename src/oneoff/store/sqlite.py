@@ -47,7 +47,9 @@ class _Waiting:
 
 
 class SqliteDatabase:
-    """Callers of `run` queue up; the writer takes all that wait, gives each a savepoint, and commits once for all."""
+    """Callers of `run` queue up; the writer takes all that wait, and commits once for all. When one of them fails, all
+    that was done is undone and done again, each with a savepoint of its own: a savepoint lets other threads run twice,
+    which costs more than it does itself."""
 
     def __init__(self, url: str) -> None:
         path = Path(url.removeprefix("sqlite:///"))
@@ -70,7 +72,6 @@ class SqliteDatabase:
         self._wake = threading.Condition()
         self._closing = False
         self._bell = Bell()
-        self._happened = False
         self._thread = threading.Thread(target=self._write, name="store-write", daemon=True)
         self._thread.start()
 
@@ -112,17 +113,14 @@ class SqliteDatabase:
         while batch := self._take():
             began = time.perf_counter()
             try:
-                self._raw.execute("BEGIN IMMEDIATE")
-                for waiting in batch:
-                    self._do(waiting)
-                self._raw.execute("COMMIT")
+                happened = self._commit(batch)
             except sqlite3.Error as problem:
+                happened = False
                 self._give_up(batch, problem)
             else:
                 self._count(batch, time.perf_counter() - began)
             self._answer(batch)
-            if self._happened:
-                self._happened = False
+            if happened:
                 self._bell.ring()
         self._connection.close()
 
@@ -132,20 +130,48 @@ class SqliteDatabase:
                 self._wake.wait()
             return [self._queue.popleft() for _ in range(min(len(self._queue), _MOST_IN_A_COMMIT))]
 
-    def _do(self, waiting: _Waiting) -> None:
-        self._raw.execute("SAVEPOINT work")
+    def _commit(self, batch: list[_Waiting]) -> bool:
+        """Whether there were events. Raises sqlite3.Error when nothing of it is there."""
+        self._raw.execute("BEGIN IMMEDIATE")
         try:
-            waiting.result = waiting.work(self._connection)
-            self._happened |= events.write_pending(self._connection)
-            waiting.counts = counting.take(self._connection)
+            happened = [self._do(waiting) for waiting in batch]
+        except BaseException as problem:  # noqa: BLE001 - it goes to whose work it is
+            self._forget_pending()
+            if self._raw.in_transaction:  # a full disk rolls everything back by itself
+                self._raw.execute("ROLLBACK")
+                if len(batch) == 1:
+                    batch[0].problem = problem
+                    return False
+            self._raw.execute("BEGIN IMMEDIATE")
+            happened = [self._do_apart(waiting) for waiting in batch]
+        self._raw.execute("COMMIT")
+        return any(happened)
+
+    def _do(self, waiting: _Waiting) -> bool:
+        waiting.result = waiting.work(self._connection)
+        happened = events.write_pending(self._connection)
+        waiting.counts = counting.take(self._connection)
+        return happened
+
+    def _do_apart(self, waiting: _Waiting) -> bool:
+        """Its failure undoes its own work only."""
+        self._raw.execute("SAVEPOINT work")
+        happened = False
+        try:
+            happened = self._do(waiting)
         except BaseException as problem:
             waiting.problem = problem
-            counting.take(self._connection)
-            events.drop_pending(self._connection)
-            if not self._raw.in_transaction:  # e.g. a full disk rolled everything back by itself
+            waiting.counts = []
+            self._forget_pending()
+            if not self._raw.in_transaction:
                 raise sqlite3.OperationalError(str(problem)) from problem
             self._raw.execute("ROLLBACK TO work")
         self._raw.execute("RELEASE work")
+        return happened
+
+    def _forget_pending(self) -> None:
+        counting.take(self._connection)
+        events.drop_pending(self._connection)
 
     @staticmethod
     def _count(batch: list[_Waiting], seconds: float) -> None:
