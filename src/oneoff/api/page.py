@@ -21,10 +21,10 @@ td { text-align: left; vertical-align: top; padding: .15rem .75rem .15rem 0 }
 td:first-child { white-space: nowrap }
 td:last-child { width: 60%; padding-right: 0; overflow-wrap: anywhere }
 nav ul { columns: 28rem; list-style: none; padding: 0 }
-nav li { break-inside: avoid; padding-left: 4.5rem; text-indent: -4.5rem }
-nav a { text-decoration: none }
+nav li { break-inside: avoid }
+nav a { display: flex; text-decoration: none }
 nav a:hover { text-decoration: underline }
-b { display: inline-block; width: 4.5rem; text-indent: 0 }
+b { display: inline-block; flex: none; width: 4.5rem }
 @media (max-width: 40rem) { td:last-child { width: auto } }
 """
 _CODE = re.compile(r"`([^`]+)`")

@@ -1,6 +1,7 @@
 """Who must look again, within one server: the API tells the engine, the engine tells the followers.
 
-Only hints: whoever waits here also looks by itself now and then, so a lost hint costs time and nothing else.
+Only hints: whoever waits here also looks by itself now and then, so a lost hint costs time and nothing else. A restart
+forgets whose turn it is, too, and everybody begins equal.
 """
 
 from __future__ import annotations

@@ -106,8 +106,7 @@ _END = (
 
 
 def save_new(connection: Connection, run: Run, variables_sealed: bytes) -> None:
-    insert_fast(connection, runs, _INSERT_NAMES, [_to_values(run, variables_sealed)])
-    when_durable(connection, partial(metrics.RUNS_ACCEPTED.add, run.trigger))
+    save_all_new(connection, [(run, variables_sealed)])
 
 
 def find_run(connection: Connection, run_id: str) -> Run | None:
