@@ -42,6 +42,24 @@ def test_every_option_is_explained() -> None:
     assert not silent
 
 
+def test_what_is_mistyped_at_any_level_is_told_with_the_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    places = [click.Context(cli, info_name="oneoff")]
+    for context in places:
+        within = context.command
+        names = within.list_commands(context) if isinstance(within, click.Group) else []
+        options = [max(each.opts, key=len) for each in within.get_params(context) if isinstance(each, click.Option)]
+        for right in [*names, *options]:
+            words = [*context.command_path.split()[1:], right + right[-1]]
+            assert main(words) == USAGE, words
+            told = capsys.readouterr().err
+            assert f"No such {'option' if right in options else 'command'} '{right + right[-1]}'." in told
+            assert "Did you mean" in told
+            assert f"'{right}'" in told
+        for name in names:
+            inner = within.get_command(context, name)  # type: ignore[attr-defined]
+            places.append(click.Context(inner, info_name=name, parent=context))
+
+
 def test_a_group_without_a_command_is_a_usage_error_that_shows_its_help(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
