@@ -562,8 +562,8 @@ class WrongSecretKey(OneoffError):
 
     def __init__(self, place: str) -> None:
         super().__init__(
-            f"{place} does not open: it was sealed with another secret.key. Put the secret.key of the backup or of the "
-            "first server of this database into the data folder"
+            f"{place} does not open: it was sealed with another secret.key, or is damaged. Put the secret.key of the "
+            "backup or of the first server of this database into the data folder"
         )
 
 

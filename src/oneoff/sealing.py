@@ -34,11 +34,11 @@ class Sealer:
         return _VERSION + nonce + self._cipher.encrypt(nonce, plain, place.encode())
 
     def open(self, box: bytes, place: str) -> bytes:
-        """Raises WrongSecretKey when the key or the place is not the one it was sealed with."""
+        """Raises WrongSecretKey when the key or the place is not the one it was sealed with, or the box is damaged."""
         body = box[1:]
         try:
             return self._cipher.decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], place.encode())
-        except InvalidTag as problem:
+        except (InvalidTag, ValueError) as problem:  # "Nonce must be between 8 and 128 bytes" of one that was cut
             raise WrongSecretKey(place) from problem
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
 from oneoff.core.clock import to_us
 from oneoff.core.service import ServiceType
 from oneoff.logs.archive import compress_log
-from oneoff.logs.folder import log_folder
+from oneoff.logs.folder import ARCHIVE, log_folder
 from oneoff.logs.writer import LogWriter
 from oneoff.operations import line_following, timed_lines
 from oneoff.operations.line_following import Follower
 from oneoff.operations.services import NewService, create_service
 from oneoff.operations.variables import VariableChange, replace_variables
+from oneoff.store.tables import runs
 from tests.operations.home import IMAGE, Home
 from tests.render_api.fields import ERROR, LOG_PAGE, wrong
 
@@ -232,6 +234,36 @@ async def test_secrets_are_hidden_and_lines_of_any_bytes_are_shown(client: httpx
     shown = messages((await ask(client, home, job_id, direction="forward"))["logs"])
     assert "hunter2" not in shown[0]
     assert shown[1:] == ["\ufffd\ufffd", ""]
+
+
+@on_both
+@pytest.mark.parametrize("box", [b"", b"\1" + b"x" * 40], ids=["cut", "of another key"])
+async def test_a_log_that_cannot_be_shown_is_told_in_its_place_and_hides_no_other(
+    client: httpx2.AsyncClient, home: Home, box: bytes
+) -> None:
+    service_id = await add_service(home)
+    good, sealed, torn = [await start_job(client, home, service_id) for _ in range(3)]
+    for job_id in (good, sealed, torn):
+        log = Log(home, job_id)
+        log.write(b"line of %s\n" % job_id.encode())
+        log.end()
+        await finish(home, job_id)
+    await home.context.database.run(
+        lambda c: c.execute(update(runs).where(runs.c.id == "run-" + sealed[4:]).values(variables_sealed=box)) and None
+    )
+    (log_folder(home.context.settings.logs_dir, "run-" + torn[4:]) / ARCHIVE).write_bytes(b"nothing" * 9)
+    for way in ("forward", "backward"):
+        told = sorted(messages(await ask_all(client, home, service_id, direction=way, limit=1)))
+        assert told[0] == "[the log of this run cannot be shown: its file is damaged]"
+        assert "does not open" in told[1]
+        assert told[2:] == [f"line of {good}"]
+    assert "does not open" in messages((await ask(client, home, sealed))["logs"])[0]
+    async with aclosing(
+        Follower(home.context, ["run-" + each[4:] for each in (sealed, good)], [], 0).follow()
+    ) as coming:
+        followed = sorted([(await anext(coming))[0].data.decode() for _ in range(2)])
+    assert "does not open" in followed[0]
+    assert followed[1] == f"line of {good}"
 
 
 @on_both

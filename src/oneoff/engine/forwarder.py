@@ -4,7 +4,6 @@ store how far they are. Nothing of it lies on a run's own path; without streams 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,7 +16,7 @@ from oneoff.engine.context import Context
 from oneoff.engine.events import record
 from oneoff.engine.log_delivery import LogDelivery
 from oneoff.engine.log_source import LogSource
-from oneoff.engine.spec import variables_place
+from oneoff.engine.spec import open_secret_values
 from oneoff.errors import OneoffError
 from oneoff.logs.folder import log_folder
 from oneoff.senders.registry import make_sender
@@ -235,18 +234,13 @@ class Forwarder:
             folder = log_folder(self._context.settings.logs_dir, run_id)
             secrets: list[bytes] | None
             try:
-                secrets = self._open_secrets(run_id, boxes.get(run_id))
+                box = boxes.get(run_id)
+                secrets = [] if box is None else open_secret_values(self._context, run_id, box)
             except Exception as problem:  # noqa: BLE001 - one that cannot be opened must not stop the others
                 secrets = None
                 journal.error("log lines dropped", problem, run=run_id)
                 delivery.note_error(f"the lines of {run_id} are dropped: its variables cannot be opened")
             delivery.add(LogSource(folder, run, secrets))
-
-    def _open_secrets(self, run_id: str, box: bytes | None) -> list[bytes]:
-        if box is None:
-            return []
-        opened = json.loads(self._context.sealer.open(box, variables_place(run_id)))
-        return [opened["variables"][name].encode() for name in opened["secret"]]
 
     async def _save(self) -> None:
         """Positions and states that changed; events of lasting failure."""

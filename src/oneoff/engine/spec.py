@@ -33,6 +33,12 @@ def open_credentials(context: Context, run: Run, facts: StartFacts) -> RegistryC
     return RegistryCredentials(facts.registry_username, password.decode())
 
 
+def open_secret_values(context: Context, run_id: str, box: bytes) -> list[bytes]:
+    """What a run's log must not show. Raises WrongSecretKey."""
+    opened = json.loads(context.sealer.open(box, variables_place(run_id)))
+    return [opened["variables"][name].encode() for name in opened["secret"]]
+
+
 async def prepare_image(context: Context, run: Run, facts: StartFacts) -> PreparedImage:
     return await context.driver.prepare(parse_image_ref(run.image_ref), open_credentials(context, run, facts))
 

@@ -6,18 +6,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from oneoff.core.clock import from_us
 from oneoff.core.run import Run
+from oneoff.errors import WrongSecretKey
 from oneoff.logs.folder import log_folder
 from oneoff.operations import line_pages, logs
 from oneoff.operations.context import Context
 from oneoff.operations.line_pages import BOTH
 from oneoff.operations.logs import Ended, Output
 from oneoff.operations.runs import get_run
-from oneoff.operations.timed_lines import Line, TimedLines, get_marks
+from oneoff.operations.timed_lines import Line, TimedLines, damage_line, get_marks
 
 _LOOK_SECONDS = 1.0  # how long a new run of a service may go unseen; none of its lines is lost by it
 _MOST_WAITING = 64
@@ -95,6 +97,13 @@ class Follower:
         return asyncio.create_task(watched())
 
     async def _follow_run(self, run: Run) -> None:
+        try:
+            await self._follow_lines(run)
+        except WrongSecretKey as problem:
+            line = damage_line(run, problem)
+            await self._give([replace(line, time_us=max(line.time_us, self._first_us))])
+
+    async def _follow_lines(self, run: Run) -> None:
         folder = log_folder(self._context.settings.logs_dir, run.id)
         marks = await asyncio.to_thread(get_marks, self._context.instance, run.id, folder)
         timed = TimedLines(run, marks, marks.before(self._first_us))

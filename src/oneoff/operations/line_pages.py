@@ -7,21 +7,21 @@ none.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from oneoff import journal
 from oneoff.core.clock import to_us
 from oneoff.core.run import Run, RunStatus
-from oneoff.engine.spec import variables_place
-from oneoff.errors import InvalidBody
+from oneoff.engine.spec import open_secret_values
+from oneoff.errors import InvalidBody, WrongSecretKey
 from oneoff.logs.cursor import LogCursor
 from oneoff.logs.folder import log_folder
 from oneoff.operations.context import Context
-from oneoff.operations.timed_lines import Line, Marks, TimedLines, get_marks
-from oneoff.store import runs
+from oneoff.operations.timed_lines import Line, Marks, TimedLines, damage_line, get_marks
+from oneoff.store import log_positions, runs
 from oneoff.store.dialect import Connection
 from oneoff.store.runs import RunFilter, Window
 
@@ -65,6 +65,10 @@ class _Part:
     is_complete: bool
 
 
+# Of each run the values that its log must not show, or why nobody knows them.
+_Secrets = Mapping[str, list[bytes] | WrongSecretKey]
+
+
 async def list_runs_within(context: Context, service_id: str, first: datetime, last: datetime) -> list[Run]:
     """Runs of a service that may have written something in that time. Raises InvalidBody when they are too many."""
     began = Window(before=last + _SLACK)
@@ -82,8 +86,9 @@ async def list_runs_within(context: Context, service_id: str, first: datetime, l
 
 
 async def read_lines(context: Context, found: Sequence[Run], query: LineQuery) -> LinePage:
-    """A page of the lines of `found`."""
-    secrets = await fetch_secrets(context, found)
+    """A page of the lines of `found`; in the place of a log that cannot be shown is a line that says why."""
+    secrets = await _fetch_secrets(context, found)
+    found = [run for run in found if run.id in secrets]  # the history has let go of the others meanwhile
     if len(found) > 1 and any(run.is_going for run in found):
         # A line of one run may come to be seen after a later one of another: both wait.
         settled = to_us(context.clock.now()) - _SETTLED_US
@@ -93,26 +98,45 @@ async def read_lines(context: Context, found: Sequence[Run], query: LineQuery) -
     return await asyncio.to_thread(_read_lines, context, found, secrets, query)
 
 
-async def fetch_secrets(context: Context, found: Sequence[Run]) -> dict[str, list[bytes]]:
-    """Of each run the values that its log must not show."""
-
-    def work(connection: Connection) -> dict[str, bytes]:
-        return {run.id: runs.fetch_sealed_variables(connection, run.id) for run in found}
-
-    secrets = {}
-    for run_id, box in (await context.database.read(work)).items():
-        opened = json.loads(context.sealer.open(box, variables_place(run_id)))
-        secrets[run_id] = [opened["variables"][name].encode() for name in opened["secret"]]
+async def _fetch_secrets(context: Context, found: Sequence[Run]) -> _Secrets:
+    run_ids = [run.id for run in found]
+    boxes = await context.database.read(lambda c: log_positions.find_sealed_variables(c, run_ids))
+    secrets: dict[str, list[bytes] | WrongSecretKey] = {}
+    for run_id, box in boxes.items():
+        try:
+            secrets[run_id] = open_secret_values(context, run_id, box)
+        except WrongSecretKey as problem:
+            secrets[run_id] = problem
     return secrets
 
 
-def _read_lines(context: Context, found: Sequence[Run], secrets: dict[str, list[bytes]], query: LineQuery) -> LinePage:
+def _read_lines(context: Context, found: Sequence[Run], secrets: _Secrets, query: LineQuery) -> LinePage:
     most = max(_FEWEST_BYTES, _MOST_BYTES // max(1, len(found)))
-    parts = [_RunReader(context, run, secrets[run.id], most).read(query) for run in found]
+    parts = [_read_part(context, run, secrets[run.id], most, query) for run in found]
     lines = sorted((line for part in parts for line in part.lines), key=lambda line: line.order)
     if query.backward:
         return _page_backward(lines, parts, query)
     return _page_forward(lines, parts, query)
+
+
+def _read_part(
+    context: Context, run: Run, secrets: list[bytes] | WrongSecretKey, most_bytes: int, query: LineQuery
+) -> _Part:
+    if isinstance(secrets, WrongSecretKey):
+        return _tell(run, secrets, query)
+    try:
+        return _RunReader(context, run, secrets, most_bytes).read(query)
+    except OSError:  # it may pass, as when there are no more file handles
+        raise
+    except Exception as problem:  # noqa: BLE001 - a log that is damaged must not hide the others
+        journal.error("log cannot be read", problem, run=run.id)
+        return _tell(run, ValueError("its file is damaged"), query)
+
+
+def _tell(run: Run, problem: Exception, query: LineQuery) -> _Part:
+    line = damage_line(run, problem)
+    is_wanted = query.first_us <= line.time_us <= query.last_us and query.matches(line)
+    return _Part([line] if is_wanted else [], query.first_us if query.backward else query.last_us, True)
 
 
 def _page_forward(lines: list[Line], parts: list[_Part], query: LineQuery) -> LinePage:

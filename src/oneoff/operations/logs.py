@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
 from oneoff.core.run import Run, RunStatus
-from oneoff.engine.spec import variables_place
+from oneoff.engine.spec import open_secret_values
 from oneoff.logs.cursor import LogCursor
 from oneoff.logs.folder import log_folder
 from oneoff.logs.record import LogRecord as LogRecord
 from oneoff.operations.context import Context
 from oneoff.operations.runs import RunView, view_run
 from oneoff.store import runs
-from oneoff.store.dialect import Connection
 
 _SHORTEST_DELAY = 0.01
 _LONGEST_DELAY = 0.2
@@ -176,10 +174,6 @@ def _read_some(cursor: LogCursor) -> list[LogRecord]:
 
 async def _open(context: Context, run_id: str, after: int, streams: Collection[str]) -> tuple[Run, LogCursor]:
     run = (await view_run(context, run_id)).run
-
-    def work(connection: Connection) -> bytes:
-        return runs.fetch_sealed_variables(connection, run_id)
-
-    opened = json.loads(context.sealer.open(await context.database.read(work), variables_place(run_id)))
-    secrets = [opened["variables"][name].encode() for name in opened["secret"]]
+    box = await context.database.read(lambda c: runs.fetch_sealed_variables(c, run_id))
+    secrets = open_secret_values(context, run_id, box)
     return run, LogCursor(log_folder(context.settings.logs_dir, run_id), after, streams, secrets)

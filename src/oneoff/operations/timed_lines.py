@@ -69,6 +69,12 @@ class Marks:
                 self.times.append(time_us)
 
 
+def damage_line(run: Run, problem: Exception) -> Line:
+    """In the place of a log that cannot be shown: so it is missed by nobody, and the others are shown."""
+    text = f"[the log of this run cannot be shown: {problem}]".encode()
+    return Line(run, "stderr", to_us(run.finished_at or run.started_at or run.created_at), 0, text)
+
+
 _lock = threading.Lock()
 _known: OrderedDict[tuple[str, str], Marks] = OrderedDict()
 
