@@ -216,6 +216,27 @@ async def test_a_service_is_changed_suspended_resumed_and_deleted(client: httpx2
     assert service["id"] in await ask(client, "GET", address, 404)
 
 
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"image": {"imagePath": "no image"}}, "no image"),
+        ({"serviceDetails": {"schedule": "0 3 31 2 *"}}, "0 3 31 2 *"),
+    ],
+)
+async def test_a_change_of_which_one_part_is_refused_changes_nothing(
+    client: httpx2.AsyncClient, home: Home, bad: dict[str, Any], told: str
+) -> None:
+    command = {"dockerCommand": "nightly"}
+    details = {"plan": "starter", "schedule": "0 3 * * *", "envSpecificDetails": command}
+    service = await create(client, home, "cron_job", serviceDetails=details)
+    address = f"/services/{service['id']}"
+    others = {"plan": "pro", "schedule": "0 4 * * *", "envSpecificDetails": {"dockerCommand": "x"}}
+    change = {**bad, "serviceDetails": others | bad.get("serviceDetails", {})}
+    assert told in await ask(client, "PATCH", address, 400, json=change)
+    assert await ask(client, "GET", address) == service
+    assert await ask(client, "GET", f"{address}/deploys?status=created") == []
+
+
 async def test_deploys_are_made_listed_and_gone_back_to(client: httpx2.AsyncClient, home: Home) -> None:
     service = await create(client, home)
     address = f"/services/{service['id']}/deploys"

@@ -70,25 +70,30 @@ async def begin_deploy(
 ) -> Deploy:
     """The deploy, `created` and durable; the deployer brings it forward. Raises NotFound, InvalidImageRef, DiskFull."""
     check_id("service", service_id)
-    parse_image_ref(image)
-    now = context.clock.now()
-    deploy_id = context.new_id("deploy")
-    new = Deploy(deploy_id, service_id, DeployStatus.CREATED, image, None, None, None, None, actor, now, None)
 
     def work(connection: Connection) -> Deploy:
         service = services.get_service(connection, service_id)
         if (earlier := idempotency.find_resource(connection, request)) is not None:
             return deploys.get_deploy(connection, earlier)
-        check_room(context.settings, context.clock)
+        deploy = insert_deploy(context, connection, service, image, actor)
         if credentials is not None:
             services.save_changes(connection, service_id, seal_credentials(context, service_id, credentials))
-        deploys.save_new(connection, new)
-        deploying.tell(context, connection, "deploy.started", new, service.path)
-        idempotency.save_resource(connection, request, deploy_id, now)
-        return new
+        idempotency.save_resource(connection, request, deploy.id, deploy.created_at)
+        return deploy
 
     deploy = await context.database.run(work)
     context.signals.deploy_changed(service_id)
+    return deploy
+
+
+def insert_deploy(context: Context, connection: Connection, service: Service, image: str, actor: str) -> Deploy:
+    """`begin_deploy` inside the caller's transaction, who calls `signals.deploy_changed` after the commit."""
+    parse_image_ref(image)
+    check_room(context.settings, context.clock)
+    deploy_id, now = context.new_id("deploy"), context.clock.now()
+    deploy = Deploy(deploy_id, service.id, DeployStatus.CREATED, image, None, None, None, None, actor, now, None)
+    deploys.save_new(connection, deploy)
+    deploying.tell(context, connection, "deploy.started", deploy, service.path)
     return deploy
 
 

@@ -106,16 +106,17 @@ async def change_service(context: Context, service_id: str, given: Mapping[str, 
         present = (await get_service(context, service_id)).networks
         await check_joinable(context, [name for name in names if name not in present])
 
-    def work(connection: Connection) -> Service:
-        service = services.get_service(connection, service_id)
-        settings = {name: value for name, value in given.items() if name != "credentials"}
-        columns = check_settings(context, service.type, settings)
-        if "credentials" in given:
-            columns |= seal_credentials(context, service_id, given["credentials"])
-        services.save_changes(connection, service_id, columns)
-        return services.get_service(connection, service_id)
+    return await context.database.run(lambda c: update_service(context, c, services.get_service(c, service_id), given))
 
-    return await context.database.run(work)
+
+def update_service(context: Context, connection: Connection, service: Service, given: Mapping[str, Any]) -> Service:
+    """`change_service` inside the caller's transaction, who has asked before whether its networks can be joined."""
+    settings = {name: value for name, value in given.items() if name != "credentials"}
+    columns = check_settings(context, service.type, settings)
+    if "credentials" in given:
+        columns |= seal_credentials(context, service.id, given["credentials"])
+    services.save_changes(connection, service.id, columns)
+    return services.get_service(connection, service.id)
 
 
 async def set_suspended(context: Context, service_id: str, suspended: bool) -> Service:

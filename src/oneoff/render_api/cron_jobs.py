@@ -12,21 +12,19 @@ from starlette.routing import BaseRoute
 from oneoff.core.run import Run, RunStatus
 from oneoff.core.service import ServiceType
 from oneoff.entrance.requests import caller_of, context_of, idempotency_of, trigger_of
-from oneoff.errors import InvalidBody, NotFound
-from oneoff.operations import crons, jobs, runs, services
+from oneoff.errors import NotFound
+from oneoff.operations import jobs, runs, services
 from oneoff.operations.context import Context
-from oneoff.operations.crons import CronFilter, NewCron
-from oneoff.operations.jobs import NO_OVERRIDES, Job, JobFilter
+from oneoff.operations.jobs import NO_OVERRIDES, Job
 from oneoff.operations.runs import Origin
 from oneoff.operations.services import Service
+from oneoff.operations.whole_services import find_scheduled_job, no_scheduled_job
 from oneoff.render_api.answers import answer, answer_nothing, to_time, without_unset
 from oneoff.render_api.routing import at
 from oneoff.render_api.selecting import fetch_all
 from oneoff.render_api.service_shapes import CronFacts
 from oneoff.store.runs import RunFilter
 
-JOB_NAME = "cron"  # of the job that a cron job made here has
-_MOST_JOBS = 50
 _GOING = (RunStatus.QUEUED, RunStatus.STARTING, RunStatus.RUNNING)
 STATUSES = {RunStatus.SUCCEEDED: "successful", RunStatus.FAILED: "unsuccessful", RunStatus.CANCELED: "canceled"}
 
@@ -55,32 +53,15 @@ async def cancel_going(request: Request) -> Response:
     return answer_nothing(204)
 
 
-async def change_job(context: Context, service: Service, command: str | None, schedule: str | None) -> None:
-    """None stays as it is. Raises InvalidInput."""
-    if command is None and schedule is None:
-        return
-    job = await _get_job(context, service.id)
-    if command is not None:
-        await jobs.change_job(context, job.id, {"shell": command})
-    if schedule is None:
-        return
-    there = await crons.list_crons(context, CronFilter(job_id=job.id), 1, None)
-    if there:
-        await crons.change_cron(context, there[0].id, {"expression": schedule})
-    else:
-        await crons.create_cron(context, NewCron(job.id, {"expression": schedule}))
-
-
 async def find_facts(context: Context, service: Service) -> CronFacts | None:
     """Of a cron job; None of another service."""
     if service.type is not ServiceType.CRON_JOB:
         return None
-    job = await _find_job(context, service.id)
+    job, cron = await find_scheduled_job(context, service.id)
     if job is None:
         return CronFacts()
-    there = await crons.list_crons(context, CronFilter(job_id=job.id), 1, None)
     good = await runs.list_runs(context, RunFilter(service.id, status=[RunStatus.SUCCEEDED]), 1, None)
-    return CronFacts(job.command, there[0].expression if there else "", good[0].finished_at if good else None)
+    return CronFacts(job.command, cron.expression if cron else "", good[0].finished_at if good else None)
 
 
 def to_cron_run_id(run_id: str) -> str:
@@ -88,23 +69,14 @@ def to_cron_run_id(run_id: str) -> str:
     return "job-" + run_id.removeprefix("run-")
 
 
-async def _find_job(context: Context, service_id: str) -> Job | None:
-    """The one named `cron`, else the only one."""
-    there = await jobs.list_jobs(context, JobFilter(service_id), _MOST_JOBS, None)
-    named = [job for job in there if job.name == JOB_NAME]
-    return named[0] if named else there[0] if len(there) == 1 else None
-
-
 async def _get_job(context: Context, service_id: str) -> Job:
     """Raises NotFound, InvalidBody."""
     service = await services.get_service(context, service_id)
     if service.type is not ServiceType.CRON_JOB:
         raise NotFound("cron job", service_id, f"it is a {service.type.value}")
-    if (job := await _find_job(context, service_id)) is None:
-        raise InvalidBody(
-            f"{service.path} needs a job named {JOB_NAME}, or exactly one job, to be run as a cron job: "
-            f"`oneoff job create {service.path}:{JOB_NAME} -- COMMAND`"
-        )
+    job, _ = await find_scheduled_job(context, service_id)
+    if job is None:
+        raise no_scheduled_job(service)
     return job
 
 

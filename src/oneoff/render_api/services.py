@@ -11,12 +11,18 @@ from starlette.routing import BaseRoute
 from oneoff.core.service import ServiceType
 from oneoff.entrance.requests import caller_of, context_of, idempotency_of
 from oneoff.errors import InvalidBody
-from oneoff.operations import deploys, services
+from oneoff.operations import services
 from oneoff.operations.context import Context
 from oneoff.operations.services import NewService, Service
-from oneoff.operations.whole_services import Equipment, ScheduledJob, create_whole_service
+from oneoff.operations.whole_services import (
+    Equipment,
+    ScheduledJob,
+    WholeChange,
+    change_whole_service,
+    create_whole_service,
+)
 from oneoff.render_api.answers import answer, answer_nothing, to_listed
-from oneoff.render_api.cron_jobs import JOB_NAME, change_job, find_facts
+from oneoff.render_api.cron_jobs import find_facts
 from oneoff.render_api.cursors import read_id
 from oneoff.render_api.env_vars import to_changes
 from oneoff.render_api.owners import check_owner, is_asked_for
@@ -89,7 +95,7 @@ async def create_service(request: Request) -> Response:
     path = await _choose_path(context, body)
     idempotency = await idempotency_of(request)
     new = NewService(path, kind, asked.image, None, asked.settings())
-    job = None if asked.schedule is None else ScheduledJob(JOB_NAME, asked.command, asked.schedule)
+    job = None if asked.schedule is None else ScheduledJob(asked.command, asked.schedule)
     equipment = Equipment(changes, job)
     service = await create_whole_service(context, new, equipment, caller_of(request).name, idempotency)
     shown: dict[str, Any] = {"service": await _show(request, service)}
@@ -106,12 +112,9 @@ async def change_service(request: Request) -> Response:
     asked = read_asked(body, service.type, context.catalogue)
     if (name := take_text(body, "name")) is not None and to_path_name(name) != service.name:
         raise InvalidBody("a service cannot be renamed: its path is what runs and crons are known by", "name")
-    if settings := asked.settings():
-        await services.change_service(context, service.id, settings)
-    await change_job(context, service, asked.command, asked.schedule)
-    if asked.image is not None and asked.image != service.image:
-        await deploys.begin_deploy(context, service.id, asked.image, caller_of(request).name)
-    return answer(await _show(request, await _get(request)))
+    change = WholeChange(asked.settings(), asked.image, asked.command, asked.schedule)
+    changed = await change_whole_service(context, service.id, change, caller_of(request).name)
+    return answer(await _show(request, changed))
 
 
 async def delete_service(request: Request) -> Response:
