@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -27,7 +27,7 @@ from oneoff.operations.runs import Origin, RunRequest
 from oneoff.operations.variables import VariableChange
 from oneoff.store import runs as run_rows
 from oneoff.store.idempotency import Idempotency
-from oneoff.store.runs import RunFilter, Window
+from oneoff.store.runs import RunFilter, Window, save_waiting_for
 from tests.operations.home import DIGEST, IMAGE, NEXT_DIGEST, NEXT_IMAGE, Home
 
 pytestmark = pytest.mark.anyio
@@ -123,9 +123,7 @@ async def test_what_breaks_a_rule_is_refused_and_leaves_nothing(
 
 async def test_an_instance_type_the_node_cannot_hold_is_refused_with_those_that_fit(home: Home) -> None:
     service = await home.add_service()
-    home.context = dataclasses.replace(
-        home.context, facts=dataclasses.replace(home.context.facts, cpus=2, memory_bytes=3 << 30)
-    )
+    home.context = replace(home.context, facts=replace(home.context.facts, cpus=2, memory_bytes=3 << 30))
     with pytest.raises(InstanceTypeTooLarge, match=r"Types that fit: plan-srv-006, plan-srv-008$"):
         await accept(home, service.id, RunRequest(Command(("true",)), instance_type="plan-srv-010"))
 
@@ -144,8 +142,8 @@ async def test_an_unknown_service_is_not_found(home: Home, service_id: str) -> N
 
 def fill_disk(home: Home) -> None:
     room._seen.clear()
-    settings = dataclasses.replace(home.context.settings, disk_reserve_bytes=1 << 60)
-    home.context = dataclasses.replace(home.context, settings=settings)
+    settings = replace(home.context.settings, disk_reserve_bytes=1 << 60)
+    home.context = replace(home.context, settings=settings)
 
 
 async def test_a_full_disk_refuses_runs_and_says_what_helps(home: Home) -> None:
@@ -242,6 +240,31 @@ async def test_a_queued_run_tells_its_place_and_what_it_waits_for(home: Home) ->
     await home.start(first.id)
     assert (await runs.view_run(home.context, first.id)).queue_position is None
     assert (await runs.view_run(home.context, second.id)).queue_position == 1
+
+
+async def test_a_slot_that_is_free_is_told_with_those_who_get_it_before(home: Home) -> None:
+    service = await home.add_service()
+    home.context = replace(home.context, settings=replace(home.context.settings, slots=1))
+    waiting = [await accept(home, service.id) for _ in range(3)]
+
+    async def told() -> list[str | None]:
+        return [(await runs.view_run(home.context, run.id)).waiting_for for run in waiting]
+
+    before = "a free slot (0 of 1 taken, 1 run is before it)", "a free slot (0 of 1 taken, 2 runs are before it)"
+    assert await told() == [None, *before]
+    await home.start(waiting.pop(0).id)
+    assert await told() == ["a free slot (1 of 1 taken)", "a free slot (1 of 1 taken, 1 run is before it)"]
+
+
+async def test_what_a_run_waited_for_once_is_not_told_when_it_waits_for_a_slot(home: Home) -> None:
+    service = await home.add_service()
+    home.context = replace(home.context, settings=replace(home.context.settings, slots=1))
+    first, second = await accept(home, service.id), await accept(home, service.id)
+    await home.context.database.run(lambda c: save_waiting_for(c, second.id, "the engine"))
+    assert "slot" in str((await runs.view_run(home.context, second.id)).waiting_for)
+    await home.start(first.id)
+    await home.finish(first.id)
+    assert (await runs.view_run(home.context, second.id)).waiting_for == "the engine"
 
 
 async def test_a_suspended_service_takes_runs_and_leaves_those_that_are_going(home: Home) -> None:

@@ -217,14 +217,24 @@ def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
     queue = fetch_queue(context, connection, _MOST_PLACES, now)
     admission = queue.admit(in_order(queue.waiting, going, now, context.signals.turns))
     if run.id in admission.blocked:
-        return RunView(run, None, run.waiting_for or admission.blocked[run.id])
+        return RunView(run, None, admission.blocked[run.id])
     ordered = [each.run_id for each in (*admission.free, *admission.beyond)]
+    if run.id not in ordered and run.waiting_for is not None:
+        return RunView(run, None, run.waiting_for)  # the end of others: it has no place yet
     position = ordered.index(run.id) + 1 if run.id in ordered else None
     if admission.beyond and (position is None or position > len(admission.free)):
-        return RunView(run, position, run.waiting_for or queue.waits_for_plan)
-    taken = sum(going.values())
-    waits = taken + (position or 1) > slots
-    return RunView(run, position, run.waiting_for or (f"a free slot ({taken} of {slots} taken)" if waits else None))
+        return RunView(run, position, queue.waits_for_plan)
+    # What its row says was true when it was written: only where there is a slot for it does it wait for that still.
+    return RunView(run, position, _slot_awaited(sum(going.values()), slots, position) or run.waiting_for)
+
+
+def _slot_awaited(taken: int, slots: int, position: int | None) -> str | None:
+    """None when there is one for the run. Free ones may be awaited, too: by those who get them before."""
+    if position is not None and taken + position <= slots:
+        return None
+    before = {None: ", many runs are before it", 1: "", 2: ", 1 run is before it"}
+    told = before.get(position, f", {(position or 0) - 1} runs are before it")
+    return f"a free slot ({taken} of {slots} taken{told})"
 
 
 def _seal_variables(context: Context, found: Variables, request: RunRequest, run_id: str) -> bytes:
