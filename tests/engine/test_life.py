@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from oneoff.core.run import Trigger
 from oneoff.drivers.fake_engine import Script
 from oneoff.errors import CommandNotFound, EngineUnavailable, ImageUnavailable, StartFailed
+from oneoff.operations.runs import view_run
 from oneoff.store.tables import runs as runs_table
 from tests.engine.conftest import StartServer
 from tests.engine.world import IMAGE, World, eventually
@@ -159,6 +161,28 @@ async def test_a_run_waits_while_the_engine_is_away_and_says_for_what(world: Wor
     world.engine.is_away = False
     world.clock.turn(3)
     await eventually(lambda: world.clock.turn(1) or world.engine.starts.get(run_id) == 1)
+    assert (await world.until_ended(run_id)).status == "succeeded"
+
+
+async def test_a_run_whose_image_takes_long_says_so(world: World, start_server: StartServer) -> None:
+    server = await start_server()
+    prepare, is_here = server.driver.prepare, asyncio.Event()
+
+    async def prepare_slowly(*arguments):  # type: ignore[no-untyped-def]
+        await is_here.wait()
+        return await prepare(*arguments)
+
+    server.driver.prepare = prepare_slowly  # type: ignore[method-assign]
+    run_id = await world.accept(await world.add_service("web"))
+    await eventually(lambda: server.dispatcher._preparing)
+    assert (await view_run(server.context, run_id)).waiting_for is None
+
+    async def told() -> bool:
+        world.clock.turn(1)
+        return (await view_run(server.context, run_id)).waiting_for == "its image, which is not on the node yet"
+
+    await eventually(told)
+    is_here.set()
     assert (await world.until_ended(run_id)).status == "succeeded"
 
 

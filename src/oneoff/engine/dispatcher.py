@@ -26,6 +26,7 @@ _LOOK_AGAIN_SECONDS = 2.0
 _PULLS_AT_ONCE = 4
 _PULLS_AFTER_SECONDS = 0.25  # an image that is not ready after so long is not here: others need not wait for it
 _NEARLY_READY_SECONDS = 0.02
+_TOLD_AFTER_SECONDS = 2.0  # a run whose image takes longer says so
 _RETRY_PREPARE_SECONDS = 2.0
 
 _New = tuple[Run, StartFacts]
@@ -45,6 +46,7 @@ class Dispatcher:
         self._going: dict[str, str] = {}  # run id -> service id, of every run that holds a slot
         self._preparing: dict[str, float] = {}  # run id -> since when, by the monotonic clock
         self._prepared: dict[str, PreparedImage] = {}
+        self._told: set[str] = set()  # of those being prepared, whose rows say what they wait for
         self._is_tight = False  # other servers' claims and ours could exceed the plan together
         self._pulls = asyncio.Semaphore(_PULLS_AT_ONCE)
 
@@ -57,6 +59,7 @@ class Dispatcher:
         free = self._context.settings.slots - len(self._going)
         if free <= 0:
             return _LOOK_AGAIN_SECONDS
+        await self._tell_slow_images()
         # Runs that just got a slot may still be in the queue: their claim is being committed.
         per_service = self._context.settings.slots + len(self._preparing) + len(self._prepared)
         counts = Counter(self._going.values())
@@ -144,13 +147,27 @@ class Dispatcher:
             await self._fail(run_id, f"its image was not here after {context.settings.start_timeout_seconds} s")
         except EngineUnavailable as problem:
             why = str(problem)
+            self._told.add(run_id)
             await context.database.run(lambda c: runs.save_waiting_for(c, run_id, why))
             await context.clock.sleep(_RETRY_PREPARE_SECONDS)
         except DriverError as problem:
             await self._fail(run_id, str(problem))
         finally:
             del self._preparing[run_id]
+            self._told.discard(run_id)
             metrics.IMAGES_PREPARING.set(len(self._preparing))
+
+    async def _tell_slow_images(self) -> None:
+        begun = self._context.clock.monotonic() - _TOLD_AFTER_SECONDS
+        slow = {run_id for run_id, since in self._preparing.items() if since <= begun} - self._told
+        self._told |= slow
+
+        def work(connection: Connection) -> None:
+            for run_id in slow:
+                runs.save_waiting_for(connection, run_id, "its image, which is not on the node yet")
+
+        if slow:
+            await self._context.database.run(work)
 
     async def _fail(self, run_id: str, message: str) -> None:
         outcome = Outcome(RunStatus.FAILED, Reason.IMAGE_UNAVAILABLE)
