@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneoff.core.queue import CLASSES, LIFT_AFTER, Waiting, in_order
+from oneoff.core.queue import CLASSES, LIFT_AFTER, Turns, Waiting, in_order
 from oneoff.core.run import Trigger
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -51,11 +51,22 @@ def test_no_service_gets_a_slot_while_another_that_waits_has_fewer(
         left -= Counter([run.service_id])
 
 
-@given(WAITING, COUNTS)
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=60), st.integers(1, 8))
+def test_the_last_turns_are_remembered_in_their_order_and_no_more_of_them(taken: list[str], most: int) -> None:
+    turns = Turns(most)
+    for service in taken:
+        turns.take(service)
+    last = list(dict.fromkeys(reversed(taken)))[:most]  # the newest first
+    assert sorted(turns.numbers, key=turns.numbers.__getitem__, reverse=True) == last
+    line = [_waiting(service, service, 60) for service in {*taken}]
+    assert [run.service_id for run in in_order(line, {}, NOON, turns.numbers)][len(line) - len(last) :] == last[::-1]
+
+
+@given(WAITING, st.lists(st.sampled_from(SERVICES)))
 def test_on_one_slot_services_take_turns_however_long_the_line_of_one_is(
-    waiting: list[Waiting], turns: dict[str, int]
+    waiting: list[Waiting], taken: list[str]
 ) -> None:
-    served = [run.service_id for run in _serve(waiting, turns)]
+    served = [run.service_id for run in _serve(waiting, taken)]
     left = Counter(served)
     for before, service in pairwise(served):
         left -= Counter([before])
@@ -76,11 +87,13 @@ def _waiting(run_id: str, service: str, seconds: float, trigger: Trigger = Trigg
     return Waiting(run_id, service, trigger, NOON - timedelta(seconds=seconds))
 
 
-def _serve(waiting: list[Waiting], turns: dict[str, int]) -> Iterable[Waiting]:
+def _serve(waiting: list[Waiting], taken: list[str]) -> Iterable[Waiting]:
     """One slot, given again and again, as the dispatcher does."""
-    waiting, turns = list(waiting), dict(turns)
+    waiting, turns = list(waiting), Turns()
+    for service in taken:
+        turns.take(service)
     while waiting:
-        run = in_order(waiting, {}, NOON, turns)[0]
-        turns[run.service_id] = max(turns.values(), default=0) + 1
+        run = in_order(waiting, {}, NOON, turns.numbers)[0]
+        turns.take(run.service_id)
         waiting.remove(run)
         yield run

@@ -19,6 +19,7 @@ CLASSES: Mapping[Trigger, int] = {
     Trigger.BATCH: 3,
 }
 LIFT_AFTER = timedelta(minutes=5)  # waiting so long lifts a run by one class, again and again
+MOST_TURNS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,36 @@ class Waiting:
     created_at: datetime
 
 
+class Turns:
+    """Which services had the newest slots, since this server began: then everybody is equal. The last `most` are
+    remembered; one that is not had its turn longer ago than all those, as one that never had any."""
+
+    def __init__(self, most: int = MOST_TURNS) -> None:
+        self._most = most
+        self._count = 0
+        self._numbers: dict[str, int] = {}  # service id -> number of its newest slot; those first that are longest ago
+
+    def take(self, service_id: str) -> None:
+        self._count += 1
+        self._numbers.pop(service_id, None)
+        self._numbers[service_id] = self._count
+        if len(self._numbers) > self._most:
+            del self._numbers[next(iter(self._numbers))]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Service id -> number of its newest slot, counted over all. A copy, which any thread may ask for."""
+        return dict(self._numbers)
+
+
 def in_order(
     waiting: Iterable[Waiting], going: Mapping[str, int], now: datetime, turns: Mapping[str, int] | None = None
 ) -> list[Waiting]:
     """All of `waiting` in the order in which they will get slots.
 
     Fair between services: the next slot goes to the service with the fewest runs going (`going`: service id -> count),
-    among equals to the one that had its turn longest ago (`turns`: service id -> number of its newest slot, counted
-    over all), then to the run that waited longest. Within a service by class, then oldest first.
+    among equals to the one that had its turn longest ago (`turns`: see `Turns.numbers`), then to the run that waited
+    longest. Within a service by class, then oldest first.
     """
     lines: dict[str, list[Waiting]] = defaultdict(list)
     for run in waiting:

@@ -9,6 +9,7 @@ from oneoff.core.clock import Clock
 from oneoff.core.ids import CHANCE_BYTES, make_id
 from oneoff.core.instance_types import CATALOGUE, Catalogue
 from oneoff.core.plan import PLANS, Plan, Plans, plan_of
+from oneoff.core.queue import Turns
 from oneoff.drivers.driver import Driver, NodeFacts
 from oneoff.engine.signals import Signals
 from oneoff.sealing import Sealer
@@ -18,7 +19,8 @@ from oneoff.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`instance` is this installation's id, also on the label of each of its containers; `lease` is this process's."""
+    """`instance` is this installation's id, also on the label of each of its containers; `lease` is this process's, and
+    so are `turns`, which the dispatcher gives."""
 
     settings: Settings
     database: Database
@@ -32,6 +34,7 @@ class Context:
     lease: str
     plans: Plans = field(default_factory=lambda: PLANS)
     catalogue: Catalogue = CATALOGUE
+    turns: Turns = field(default_factory=Turns)
 
     def new_id(self, kind: str) -> str:
         return make_id(kind, self.clock.now(), take(CHANCE_BYTES))

@@ -64,7 +64,7 @@ class Dispatcher:
         per_service = self._context.settings.slots + len(self._preparing) + len(self._prepared)
         counts = Counter(self._going.values())
         known = {*self._going, *self._prepared, *self._preparing}
-        now, turns = self._context.clock.now(), dict(self._context.signals.turns)
+        now, turns = self._context.clock.now(), self._context.turns.numbers
 
         def look(connection: Connection) -> tuple[list[Waiting], list[_New], bool]:
             queue = fetch_queue(self._context, connection, per_service, now)
@@ -118,8 +118,7 @@ class Dispatcher:
 
     def _take_slot(self, run_id: str, service_id: str) -> None:
         self._going[run_id] = service_id
-        turns = self._context.signals.turns
-        turns[service_id] = max(turns.values(), default=0) + 1
+        self._context.turns.take(service_id)
         metrics.SLOTS_TAKEN.set(len(self._going))
 
     async def _hold_slot(self, run_id: str, work: Coroutine[Any, Any, None]) -> None:

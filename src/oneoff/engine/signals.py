@@ -1,7 +1,6 @@
 """Who must look again, within one server: the API tells the engine, the engine tells the followers.
 
-Only hints: whoever waits here also looks by itself now and then, so a lost hint costs time and nothing else. A restart
-forgets whose turn it is, too, and everybody begins equal.
+Only hints: whoever waits here also looks by itself now and then, so a lost hint costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ class Signals:
 
     def __init__(self) -> None:
         self.dispatch = asyncio.Event()  # a run was accepted, or a slot is free
-        self.turns: dict[str, int] = {}  # service id -> number of its newest slot, since this server began
         self.schedule = asyncio.Event()  # a cron may be due earlier than the scheduler thinks
         self.batches = asyncio.Event()  # items of a batch ended, or a batch is new or canceled
         self.changed_batches: set[str] = set()  # which; the batcher takes them

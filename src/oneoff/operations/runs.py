@@ -215,7 +215,7 @@ def _view_queued(context: Context, connection: Connection, run: Run) -> RunView:
     node, slots = context.facts.node, context.settings.slots
     going = runs.count_on_node(connection, node)
     queue = fetch_queue(context, connection, _MOST_PLACES, now)
-    admission = queue.admit(in_order(queue.waiting, going, now, context.signals.turns))
+    admission = queue.admit(in_order(queue.waiting, going, now, context.turns.numbers))
     if run.id in admission.blocked:
         return RunView(run, None, admission.blocked[run.id])
     ordered = [each.run_id for each in (*admission.free, *admission.beyond)]
