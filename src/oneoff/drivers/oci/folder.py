@@ -98,9 +98,15 @@ def release_claim(claim: Claim) -> None:
 
 
 def claim_state(folder: str) -> str:
-    """`none`, `held` or `free`."""
+    """See `lock_state`."""
+    return lock_state(f"{folder}/{CLAIM}")
+
+
+def lock_state(path: str) -> str:
+    """Of a file that its maker locks for as long as it lives: `none`, when there is none, `held` or `free`. Those who
+    ask at the same time do not see each other."""
     try:
-        fd = os.open(f"{folder}/{CLAIM}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return "none"
     try:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from oneoff.drivers.oci import linux
+from oneoff.drivers.oci.folder import lock_state
 from oneoff.drivers.oci.rootfs import Root
 
 IMAGE, LAYER = "image.json", "layer.json"
@@ -217,15 +218,4 @@ def _rename_unless_there(made: Path, name: Path) -> None:
 
 
 def _is_unlocked(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(fd)
+    return lock_state(str(path)) != "held"

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from oneoff.drivers.oci.folder import lock_state
+
 
 class Owner:
     """Alive as long as its process holds the lock of its file; the kernel lets go of it in every case."""
@@ -30,20 +32,7 @@ class Owner:
         staged.rename(folder / self.id)
 
     def is_alive(self, owner_id: str) -> bool:
-        if not owner_id:
-            return False
-        try:
-            fd = os.open(self._folder() / owner_id, os.O_RDWR | os.O_CLOEXEC)
-        except (FileNotFoundError, IsADirectoryError):
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            return False
-        finally:
-            os.close(fd)
+        return bool(owner_id) and lock_state(str(self._folder() / owner_id)) == "held"
 
     def forget_dead(self) -> None:
         with contextlib.suppress(FileNotFoundError):
