@@ -9,6 +9,7 @@ behind them; what was sent on a connection that breaks before is sent again.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class _Sent:
 
 @dataclass(slots=True)
 class _Look:
-    """At the log of a run that is going and quiet."""
+    """At the log of a run that is going and quiet. `due` is never once it stands in the line of those that are read:
+    where batches are full it may stand there for many turns."""
 
     source: LogSource
     due: float
@@ -162,7 +164,8 @@ class LogDelivery:
     def _take_news(self) -> None:
         """Here, as queues are a thread's while it collects."""
         for source in self._news:
-            if self._quiet.pop(source, None) is not None:
+            look = self._quiet.pop(source, None)
+            if look is not None and look.due < math.inf:
                 self._ready.append(source)
             elif source not in self._ready and source not in self._backlog and not source.finished:
                 self._enqueue(source)
@@ -174,6 +177,7 @@ class LogDelivery:
         now = self._clock.monotonic()
         for look in [look for look in self._quiet.values() if look.due <= now]:
             self._ready.append(look.source)
+            look.due = math.inf
         self._admit_ended()
         size = 0
         for _ in range(len(self._ready)):
