@@ -18,7 +18,12 @@ NEEDLESS = {
 }
 LOOK = """
 import sys
-import oneoff.server, oneoff.store.schema, oneoff.api.app, oneoff.drivers.oci.driver
+import oneoff.server
+from oneoff.cli.main import main
+
+oneoff.server.serve = lambda settings: 0
+main(["serve"])
+import oneoff.store.schema, oneoff.api.app, oneoff.drivers.oci.driver
 from fastapi.openapi.models import Info
 from oneoff.api.shapes import RunShape
 
@@ -33,3 +38,8 @@ def test_a_server_loads_nothing_that_nobody_has_asked_for() -> None:
     assert "fastapi.openapi.models" in loaded.split()
     assert not NEEDLESS & set(loaded.split())
     assert models == "False False"
+
+
+def test_whoever_imports_the_api_may_use_pydantic_1() -> None:
+    look = "import sys, oneoff.api.app; assert sys.modules.get('pydantic.v1', 'not yet') is not None"
+    subprocess.run([sys.executable, "-c", look], check=True)

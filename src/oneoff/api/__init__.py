@@ -1,7 +1,5 @@
 """The native API, made with FastAPI, which is imported here first: lighter by 3 MB than it comes."""
 
-import sys
-
 from pydantic import BaseModel
 
 # FastAPI has OpenAPI's objects as models. They are built when the description is asked for, if it ever is.
@@ -9,5 +7,3 @@ BaseModel.model_config["defer_build"] = True
 import fastapi as fastapi  # noqa: E402
 
 del BaseModel.model_config["defer_build"]
-# FastAPI asks of each type whether it is one of pydantic 1, and takes an ImportError for a no.
-sys.modules["pydantic.v1"] = None  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -29,6 +30,9 @@ def serve(session: Session, /, config: Path | None, **overrides: str | None) -> 
     """Run the server in the foreground. TERM ends it and leaves running containers running; the next start takes them
     up again. Ready when /readyz answers 200. Every other setting is in docs/settings.md."""
     session.is_server = True
+    # FastAPI asks of each type whether it is one of pydantic 1, and takes an ImportError for a no. Only here: the whole
+    # process is the server's, and nobody else in it wants pydantic 1.
+    sys.modules["pydantic.v1"] = None  # type: ignore[assignment]
     from oneoff.server import serve as serve_until_signal
     from oneoff.settings import load_settings
 
