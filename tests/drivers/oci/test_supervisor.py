@@ -39,6 +39,17 @@ async def test_a_command_runs_with_its_streams_and_its_code(oci: Workbench) -> N
     assert not ended.oom_seen
 
 
+async def test_a_container_that_the_version_before_made_is_started_by_this_one(oci: Workbench) -> None:
+    handle = await oci.driver.create(oci.spec("sh", "-c", "exit 7"))
+    file = oci.run_folder(handle) / "run.json"
+    run = json.loads(file.read_bytes())
+    image, layers = Path(run.pop("image")), run.pop("lowerdir").split(":")
+    file.write_text(json.dumps(run | {"rootfs": ":".join(str((image / layer).resolve()) for layer in layers)}))
+    await oci.driver.start(handle)
+    assert (await asyncio.wait_for(oci.driver.wait(handle), 30)).code == 7
+    await oci.driver.remove(handle)
+
+
 @pytest.mark.parametrize("runtime", ["runc"])
 async def test_runc_does_the_same(oci: Workbench) -> None:
     ended, out, err = await oci.run("sh", "-c", "echo out; echo err >&2; exit 7")

@@ -114,9 +114,11 @@ class _Container:
         for path in self._run["hide"]:
             # Covered, not unmounted: what crun writes there must vanish with this namespace.
             linux.mount("tmpfs", "oneoff", path, linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC, "size=64k")
-        layers = f"lowerdir={self._run['lowerdir']},upperdir={self._folder}/upper,workdir={self._folder}/work"
+        # A container that Oneoff 0.1.0 made has the whole path of its image's one tree.
+        lower = self._run["lowerdir"] if "lowerdir" in self._run else self._run["rootfs"]
+        layers = f"lowerdir={lower},upperdir={self._folder}/upper,workdir={self._folder}/work"
         # Relative names, so that those of many layers fit into the one page that mount(2) takes.
-        os.chdir(self._run["image"])
+        os.chdir(self._run.get("image", "/"))
         linux.mount_overlay(f"{self._bundle}/rootfs", layers)
         os.chdir("/")
 
