@@ -44,8 +44,8 @@ class Past:
         box = await context.database.read(lambda c: runs.fetch_sealed_variables(c, run.id))
         end = MARCH + timedelta(days=day - 1, hours=12)
         ended = {"status": RunStatus.SUCCEEDED, "reason": Reason.COMPLETED, "job_id": job_id, "finished_at": end}
-        copy = replace(
-            run, **{"id": context.new_id("run"), "started_at": end - timedelta(seconds=seconds), **ended, **changes}
+        copy = run._replace(
+            **{"id": context.new_id("run"), "started_at": end - timedelta(seconds=seconds), **ended, **changes}
         )
         await context.database.run(lambda c: runs.save_new(c, copy, box))
         return copy.id

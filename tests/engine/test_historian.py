@@ -64,7 +64,7 @@ class Archive:
             "started_at": end - timedelta(seconds=90, microseconds=500_000),
             "finished_at": end,
         }
-        return replace(self.pattern, **values | changes)
+        return self.pattern._replace(**values | changes)
 
     async def save(self, *made: Run) -> list[str]:
         for begin in range(0, len(made), 500):
@@ -108,7 +108,7 @@ async def test_what_is_dropped_is_what_the_policy_says_and_its_logs_and_its_cost
         job_id = chance.choice([archive.town.job_id, None, "jdf-" + "9" * 20])
         ago = chance.choice([DAY, timedelta(hours=1)]) * chance.uniform(0, 45)
         made.append(archive.ended(ago, status, job_id=job_id))
-    made[0] = replace(made[0], started_at=None)
+    made[0] = made[0]._replace(started_at=None)
     ids = await archive.save(*made)
     archive.write_logs(*ids[:40])
     before = await archive.usage()
@@ -146,7 +146,7 @@ async def test_what_something_open_refers_to_stays_until_that_is_over(archive: A
     queued = {"status": RunStatus.QUEUED, "reason": None, "started_at": None, "finished_at": None}
     waiting = [archive.ended(DAY, retry_of=retried.id), archive.ended(DAY, rerun_of=repeated.id)]
     kept = [success, retried, repeated, of_batch, gate, follower]
-    going = [replace(run, **queued) for run in waiting]
+    going = [run._replace(**queued) for run in waiting]
     await archive.save(older, *kept, plain, *going)
     open_batch = {
         **dict.fromkeys(("id", "service_id", "status", "template", "actor"), "bat-1"),

@@ -120,7 +120,7 @@ class World:
     ) -> str:
         """A queued run, as the operations write it, with what `also` adds in the same transaction."""
         run_id = make_id("run", self.clock.now(), next(self.numbers).to_bytes(8))
-        nothing: dict[str, Any] = dict.fromkeys(Run.__dataclass_fields__)
+        nothing: dict[str, Any] = dict.fromkeys(Run._fields)
         run = Run(
             **{
                 **nothing, "id": run_id, "workspace_id": WORKSPACE, "service_id": service_id,

@@ -5,18 +5,23 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
+import orjson
 from starlette.responses import Response
 
+from oneoff.api.shapes import LogShape, RunShape
 from oneoff.core.clock import from_us, to_text
 from oneoff.core.command import Entrypoint
 from oneoff.core.instance_types import InstanceClass, InstanceType
 from oneoff.core.money import billed_until, format_usd, run_cost
 from oneoff.core.retry_text import from_text, to_plain
-from oneoff.core.run import Run, RunStatus
+from oneoff.core.run import TIMES, Run, RunStatus
 from oneoff.core.variables import Variable
 from oneoff.operations.deploys import Deploy, DeployGate, warning_of
 from oneoff.operations.jobs import Job
@@ -27,7 +32,12 @@ from oneoff.operations.runs import RunView
 from oneoff.operations.services import Service
 from oneoff.operations.tokens import Token
 
-_LOG_COUNTS = ("stdout_bytes", "stderr_bytes", "missing_bytes")
+# A run's keys in their order, each filled in by one of three ways: as it is, as a time, or by its own line below.
+_RUN: dict[str, Any] = dict.fromkeys(RunShape.model_fields)
+_LOG_COUNTS = tuple(LogShape.model_fields)
+_TIMES = tuple(name for name in TIMES if name in _RUN)
+_AS_IN_RUN = tuple(name for name in Run._fields if name in _RUN.keys() - {*TIMES, "waiting_for", "retries"})
+_get_as_in_run, _get_times, _get_log_counts = (attrgetter(*names) for names in (_AS_IN_RUN, _TIMES, _LOG_COUNTS))
 _ENDED_BY_ITSELF = (RunStatus.SUCCEEDED, RunStatus.FAILED)
 _MONTH_SECONDS = 30 * 86_400
 
@@ -38,6 +48,10 @@ def answer(value: Any, status: int = 200) -> Response:
 
 
 def to_json(value: Any) -> bytes:
+    """In ASCII, with escapes for all else."""
+    with suppress(TypeError):  # an integer of more than 64 bits, or half a character: json tells them
+        if (words := orjson.dumps(value)).isascii():
+            return words
     return json.dumps(value, separators=(",", ":")).encode()
 
 
@@ -47,42 +61,23 @@ def to_time(moment: datetime | None) -> str | None:
 
 
 def to_run(view: RunView) -> dict[str, Any]:
+    """As `RunShape` has it: what is called as in the run is as in the run."""
     run = view.run
-    return {
-        "id": run.id,
-        "status": run.status.value,
-        "reason": None if run.reason is None else run.reason.value,
-        "exit_code": run.exit_code,
-        "signal": run.signal,
-        "oom_seen": run.oom_seen,
-        "service_id": run.service_id,
-        "service": run.service,
-        "job_id": run.job_id,
-        "cron_id": run.cron_id,
-        "batch_id": run.batch_id,
-        "attempt": run.attempt,
-        "retry_of": run.retry_of,
-        "rerun_of": run.rerun_of,
-        "trigger": run.trigger.value,
-        "actor": run.actor,
-        "command": run.command,
-        "shell": run.shell,
-        "entrypoint": to_entrypoint(run.entrypoint),
-        "image": run.image,
-        "digest": run.digest,
-        "instance_type": run.instance_type,
-        "timeout_seconds": run.timeout_seconds,
-        "node": run.node,
-        "queue_position": view.queue_position,
-        "waiting_for": view.waiting_for or run.waiting_for,
-        **_to_times(run),
-        "cost_usd": format_usd(run_cost(run)) if run.status.is_final else None,
-        "log": {name: getattr(run, name) for name in _LOG_COUNTS},
-        "message": run.message,
-        "retries": _to_retries(run.retries),
-        "retried_by": view.retried_by,
-        **_to_waiting_and_time(run),
-    }
+    until = billed_until(run)
+    answer = _RUN.copy()
+    answer.update(zip(_AS_IN_RUN, _get_as_in_run(run), strict=True))
+    answer.update(zip(_TIMES, map(to_time, _get_times(run)), strict=True))
+    answer.update(
+        queue_position=view.queue_position,
+        waiting_for=view.waiting_for or run.waiting_for,
+        duration_seconds=None if not run.started_at or not until else (until - run.started_at).total_seconds(),
+        cost_usd=run_cost(run) if run.status.is_final else None,
+        log=dict(zip(_LOG_COUNTS, _get_log_counts(run), strict=True)),
+        retries=_to_retries(run.retries),
+        retried_by=view.retried_by,
+        canceled_by=None if run.status in _ENDED_BY_ITSELF else run.stop_actor,
+    )
+    return answer
 
 
 def to_difference(difference: Difference) -> dict[str, Any]:
@@ -236,29 +231,7 @@ def to_entrypoint(entrypoint: Entrypoint) -> str | list[str]:
     return entrypoint if isinstance(entrypoint, str) else list(entrypoint)
 
 
-def _to_times(run: Run) -> dict[str, Any]:
-    until = billed_until(run)
-    return {
-        "created_at": to_time(run.created_at),
-        "started_at": to_time(run.started_at),
-        "finished_at": to_time(run.finished_at),
-        "duration_seconds": None if not run.started_at or not until else (until - run.started_at).total_seconds(),
-    }
-
-
-def _to_waiting_and_time(run: Run) -> dict[str, Any]:
-    return {
-        "not_before": to_time(run.not_before),
-        "concurrency_group": run.concurrency_group,
-        "must_end_at": to_time(run.must_end_at),
-        "warn_seconds": run.warn_seconds,
-        "warned_at": to_time(run.warned_at),
-        "batch_index": run.batch_index,
-        "scheduled_for": to_time(run.scheduled_for),
-        "canceled_by": None if run.status in _ENDED_BY_ITSELF else run.stop_actor,
-    }
-
-
+@lru_cache(maxsize=256)
 def _to_retries(text: str | None) -> dict[str, Any] | None:
     return None if text is None else to_plain(from_text(text))
 

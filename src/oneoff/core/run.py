@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class RunStatus(StrEnum):
@@ -72,9 +71,11 @@ def container_name(instance: str, run_id: str) -> str:
     return f"oneoff-{instance}-{run_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One execution, as the store knows it. Unset is None. `variables` stay sealed and are not part of it."""
+class Run(NamedTuple):
+    """One execution, as the store knows it. Unset is None. `variables` stay sealed and are not part of it.
+
+    A tuple, because lists make many of them: one is made in a tenth of the time that a frozen dataclass takes.
+    """
 
     id: str
     workspace_id: str
@@ -141,6 +142,9 @@ class Run:
         return self.status in GOING
 
 
+# The fields that are instants, UTC.
+TIMES = tuple(name for name in Run._fields if name.endswith("_at") or name in ("scheduled_for", "not_before"))
+
 # Every field of a run that has only just been accepted.
 NOTHING_YET: Mapping[str, Any] = {
     **dict.fromkeys(("reason", "message", "exit_code", "signal")),
@@ -155,4 +159,4 @@ NOTHING_YET: Mapping[str, Any] = {
 
 def once_more(run: Run, **changes: Any) -> Run:
     """The same run as if nothing had happened to it yet; `changes` are at least a new id and `created_at`."""
-    return replace(run, **NOTHING_YET, **changes)
+    return run._replace(**NOTHING_YET, **changes)

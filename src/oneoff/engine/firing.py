@@ -4,7 +4,6 @@ together with their runs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -116,7 +115,7 @@ class Firing:
         for run_id in decision.cancel:
             self._cancel(run_id, cron)
         if decision.is_held:
-            run = replace(run, waiting_for=f"the end of {named}")
+            run = run._replace(waiting_for=f"the end of {named}")
         self._new[run.id] = run, box
         self.accepted.append(run)
         self.due.append(fire_time(schedule_of(cron), instant) if cron.jitter_seconds else instant)

@@ -10,7 +10,7 @@ import os
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from oneoff.store.dialect import find_fast
+from oneoff.store.dialect import fetch_fast
 from oneoff.store.tables import installation, services
 
 NAME = "configuration"
@@ -32,7 +32,8 @@ def new_version() -> str:
 
 def find_version(connection: Connection, service_id: str) -> str | None:
     """None when there is no such service."""
-    return find_fast(connection, _VERSION, service_id=service_id)
+    found = fetch_fast(connection, _VERSION, {"service_id": service_id})
+    return str(found[0][0]) if found else None
 
 
 def change_version(connection: Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection as Connection  # how the operations type their work, without knowing the library
@@ -28,15 +28,15 @@ def insert_fast(connection: Connection, table: Table, names: tuple[str, ...], ro
     _driver(connection).executemany(_to_insert(table.name, names), rows)
 
 
-def find_fast(connection: Connection, statement: Select[Any], **values: str) -> str | None:
-    """The one text that `statement` finds; None when there is no row. On SQLite by the driver itself, as above, which
-    knows no types but its own."""
+def fetch_fast(connection: Connection, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    """The rows of a statement that is built once, and not for each call. On SQLite by the driver itself, as above,
+    which knows no types but its own: true is 1."""
     if connection.dialect.name != "sqlite":
-        found: str | None = connection.execute(statement, values).scalar()
-        return found
+        return connection.execute(statement, values).all()
     words, order, fixed = _to_words(statement)
-    row = _driver(connection).execute(words, [values.get(name, fixed[name]) for name in order]).fetchone()
-    return None if row is None else row[0]
+    given = {**fixed, **values}
+    found: list[tuple[Any, ...]] = _driver(connection).execute(words, [given[name] for name in order]).fetchall()
+    return found
 
 
 def insert_or_add(
@@ -77,9 +77,8 @@ def _to_insert(table: str, names: tuple[str, ...]) -> str:
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - ours
 
 
-@cache
+@lru_cache(maxsize=256)
 def _to_words(statement: Select[Any]) -> tuple[str, list[str], Mapping[str, Any]]:
-    """SQL of SQLite, the names of its parameters in their order, and the values that stand in the statement. Statements
-    are made once, at import."""
+    """SQL of SQLite, the names of its parameters in their order, and the values that stand in the statement."""
     compiled = statement.compile(dialect=sqlite.dialect())
     return str(compiled), list(compiled.positiontup or ()), compiled.params

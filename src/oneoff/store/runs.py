@@ -7,32 +7,48 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from operator import attrgetter
+from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, select, union_all, update
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, union_all, update
 
 from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.queue import Waiting
-from oneoff.core.run import GOING, ON_NODE, Reason, Run, RunStatus, Trigger
+from oneoff.core.run import GOING, ON_NODE, TIMES, Reason, Run, RunStatus, Trigger
 from oneoff.errors import NotFound
 from oneoff.store.counting import when_durable
-from oneoff.store.dialect import insert_fast
+from oneoff.store.dialect import fetch_fast, insert_fast
 from oneoff.store.held_back import HELD_BACK
 from oneoff.store.tables import runs, services
 from oneoff.store.words import read_words, write_words
 
-_NAMES = tuple(field.name for field in fields(Run))
-_get_values = attrgetter(*_NAMES)
+_NAMES = Run._fields
 _COLUMNS = [runs.c[name] for name in _NAMES]
-_TIMES = frozenset({f.name for f in fields(Run) if f.name.endswith("_at")} | {"scheduled_for", "not_before"})
 _STATUSES, _TRIGGERS, _REASONS = ({each.value: each for each in kind} for kind in (RunStatus, Trigger, Reason))
+
+
+def _by_place(converters: Mapping[str, Callable[[Any], Any]]) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+    return tuple((_NAMES.index(name), convert) for name, convert in converters.items())
+
+
+# What is not the same in a row and in a run, by its place in both.
+_FROM_ROW = _by_place(
+    {
+        **dict.fromkeys(TIMES, from_us),
+        "status": _STATUSES.__getitem__,
+        "trigger": _TRIGGERS.__getitem__,
+        "reason": _REASONS.__getitem__,
+        "command": read_words,
+        "entrypoint": read_words,
+        "oom_seen": bool,
+    }
+)
+_TO_ROW = _by_place({**dict.fromkeys(TIMES, to_us), "command": write_words, "entrypoint": write_words})
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
 # What every run passes is built once: building such a statement costs more than executing it.
@@ -110,8 +126,8 @@ def save_new(connection: Connection, run: Run, variables_sealed: bytes) -> None:
 
 
 def find_run(connection: Connection, run_id: str) -> Run | None:
-    row = connection.execute(_BY_ID, {"run_id": run_id}).one_or_none()
-    return None if row is None else _to_run(row)
+    found = fetch_fast(connection, _BY_ID, {"run_id": run_id})
+    return _to_run(found[0]) if found else None
 
 
 def get_run(connection: Connection, run_id: str) -> Run:
@@ -180,33 +196,48 @@ def fetch_start_facts(connection: Connection, run_id: str) -> StartFacts:
 
 def list_runs(connection: Connection, wanted: RunFilter, limit: int, before: str | None) -> list[Run]:
     """Newest first; `before` is the id of the last run of the page before."""
-    names = ("service_id", "job_id", "cron_id", "batch_id", "trigger")
-    values = {name: getattr(wanted, name) for name in names}
-    guards = [runs.c[name] == str(value) for name, value in values.items() if value is not None]
+    values = _to_guards(wanted, before)
+    statuses = {f"status_{number}": status.value for number, status in enumerate(dict.fromkeys(wanted.status))}
+    query = _select_newest(tuple(values), tuple(statuses))
+    return [_to_run(row) for row in fetch_fast(connection, query, {"most": limit, **values, **statuses})]
+
+
+_EQUAL = ("service_id", "job_id", "cron_id", "batch_id", "trigger")
+_WINDOWS = ("created", "started", "finished")
+_GUARDS = {
+    **{name: runs.c[name] == bindparam(name) for name in _EQUAL},
+    **{f"{name}_after": runs.c[f"{name}_at"] > bindparam(f"{name}_after") for name in _WINDOWS},
+    **{f"{name}_before": runs.c[f"{name}_at"] < bindparam(f"{name}_before") for name in _WINDOWS},
+    "before": runs.c.id < bindparam("before"),
+}
+_MOST = bindparam("most", type_=Integer)
+
+
+def _to_guards(wanted: RunFilter, before: str | None) -> dict[str, Any]:
+    """What must hold, by the names in `_GUARDS`."""
+    values: dict[str, Any] = {name: str(value) for name in _EQUAL if (value := getattr(wanted, name)) is not None}
+    for name in _WINDOWS:
+        window = getattr(wanted, name)
+        ends = {f"{name}_after": window.after, f"{name}_before": window.before}
+        values |= {end: to_us(moment) for end, moment in ends.items() if moment is not None}
     if before is not None:
-        guards.append(runs.c.id < before)
-    guards += _within(wanted)
+        values["before"] = before
+    return values
+
+
+@lru_cache(maxsize=64)
+def _select_newest(names: tuple[str, ...], statuses: tuple[str, ...]) -> Select[Any]:
+    """Built once for each choice of guards and number of statuses, as above."""
+    guards = [_GUARDS[name] for name in names]
     newest = runs.c.id.desc()
-    if wanted.status:
+    if statuses:
         # One status at a time, each by its index: asked for several, SQLite reads through the whole history.
         of_each = [
-            select(runs.c.id).where(*guards, runs.c.status == status.value).order_by(newest).limit(limit).subquery()
-            for status in dict.fromkeys(wanted.status)
+            select(runs.c.id).where(*guards, runs.c.status == bindparam(name)).order_by(newest).limit(_MOST).subquery()
+            for name in statuses
         ]
         guards = [runs.c.id.in_(union_all(*(select(found.c.id) for found in of_each)))]
-    query = select(*_COLUMNS).where(*guards).order_by(newest).limit(limit)
-    return [_to_run(row) for row in connection.execute(query)]
-
-
-def _within(wanted: RunFilter) -> list[ColumnElement[bool]]:
-    guards = []
-    for name in ("created", "started", "finished"):
-        window, column = getattr(wanted, name), runs.c[f"{name}_at"]
-        if window.after is not None:
-            guards.append(column > to_us(window.after))
-        if window.before is not None:
-            guards.append(column < to_us(window.before))
-    return guards
+    return select(*_COLUMNS).where(*guards).order_by(newest).limit(_MOST)
 
 
 _ORDER = (runs.c.trigger == Trigger.BATCH.value, runs.c.created_at, runs.c.id)
@@ -395,26 +426,18 @@ def _end_values(end: End) -> dict[str, Any]:
     }
 
 
-def _to_run(row: Row[Any]) -> Run:
-    values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
-    for name in _TIMES:
-        if values[name] is not None:
-            values[name] = from_us(values[name])
-    values["status"] = _STATUSES[values["status"]]
-    values["trigger"] = _TRIGGERS[values["trigger"]]
-    values["reason"] = None if values["reason"] is None else _REASONS[values["reason"]]
-    values["command"] = None if values["command"] is None else read_words(values["command"])
-    values["entrypoint"] = read_words(values["entrypoint"])
-    values["oom_seen"] = bool(values["oom_seen"])
-    return Run(**values)
+def _to_run(row: Iterable[Any]) -> Run:
+    return Run._make(_converted(row, _FROM_ROW))
 
 
 def _to_values(run: Run, variables_sealed: bytes) -> tuple[Any, ...]:
     """In the order of `_INSERT_NAMES`."""
-    values: dict[str, Any] = dict(zip(_NAMES, _get_values(run), strict=True))
-    for name in _TIMES:
-        if values[name] is not None:
-            values[name] = to_us(values[name])
-    values["command"] = None if run.command is None else write_words(run.command)
-    values["entrypoint"] = write_words(run.entrypoint)
-    return (*values.values(), variables_sealed)
+    return (*_converted(run, _TO_ROW), variables_sealed)
+
+
+def _converted(values: Iterable[Any], converters: Iterable[tuple[int, Callable[[Any], Any]]]) -> list[Any]:
+    converted = list(values)
+    for place, convert in converters:
+        if converted[place] is not None:
+            converted[place] = convert(converted[place])
+    return converted
