@@ -123,7 +123,7 @@ async def test_variables_arrive_exactly_and_nothing_else_does(bench: Bench) -> N
     stdout = (await bench.run(("cat", "/proc/self/environ"), variables=variables)).stdout
     found = dict(item.split("=", 1) for item in stdout.decode().rstrip("\0").split("\0"))
     engines_own = {"HOME": "/root", "HOSTNAME": "runner"}
-    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
     for name in {"container", "TERM"} & set(found) if "environment" in bench.driver.capabilities().notes else set():
         del found[name]
     assert found == {"PATH": path, **engines_own, **variables}
