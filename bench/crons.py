@@ -30,7 +30,8 @@ from oneoff.engine.context import Context
 from oneoff.engine.firing import Firing
 from oneoff.engine.loop import keep_ticking
 from oneoff.engine.scheduler import Scheduler
-from oneoff.operations.crons import CronRuns, NewCron, insert_cron
+from oneoff.operations.cron_runs import CronRuns
+from oneoff.operations.crons import NewCron, insert_cron
 from oneoff.operations.jobs import NewJob, insert_job
 from oneoff.store import tables
 
@@ -71,7 +72,7 @@ class WatchedScheduler(Scheduler):
     def tell(self, firing: Firing) -> None:
         super().tell(firing)
         now = self._clock.now()
-        self.delays += [(now - run.scheduled_for).total_seconds() for run in firing.accepted if run.scheduled_for]
+        self.delays += [(now - due).total_seconds() for due in firing.due]
 
 
 def crons(folder: Path, _samples: int) -> Result:

@@ -44,7 +44,7 @@ from oneoff.entrance.observer import Observer
 from oneoff.errors import DataFolderLocked, InstallationLocked, OneoffError, SettingsInvalid
 from oneoff.offers import read_offers
 from oneoff.operations.batch_runs import ItemRuns
-from oneoff.operations.crons import CronRuns
+from oneoff.operations.cron_runs import CronRuns
 from oneoff.operations.deploying import advance
 from oneoff.operations.installation import Installation, set_up
 from oneoff.operations.limits import find_gone

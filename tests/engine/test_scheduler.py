@@ -18,7 +18,8 @@ from oneoff.engine.janitor import Janitor
 from oneoff.engine.scheduler import Scheduler
 from oneoff.errors import DiskFull, NotFound
 from oneoff.operations import crons, services
-from oneoff.operations.crons import Cron, CronRuns, NewCron
+from oneoff.operations.cron_runs import CronRuns
+from oneoff.operations.crons import Cron, NewCron
 from oneoff.operations.jobs import NewJob, Overrides, create_job, run_job
 from oneoff.operations.runs import Origin
 from oneoff.store import events, going, runs, tables, ticks
@@ -265,7 +266,7 @@ async def test_without_a_live_image_and_when_refused_the_ledger_says_why(town: T
     await town.context.database.run(lambda c: c.execute(again) and None)
 
     class Refusing(CronRuns):
-        def make(self, cron: Cron, due: datetime) -> Any:
+        def admit(self, run: Run) -> None:
             raise DiskFull("/data", "1 MB", "1 GB")
 
     town.scheduler = Scheduler(town.context, partial(Refusing, town.context))

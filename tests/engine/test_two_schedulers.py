@@ -14,7 +14,8 @@ import pytest
 from oneoff.core.run import Run
 from oneoff.engine.scheduler import Scheduler
 from oneoff.operations import crons
-from oneoff.operations.crons import Cron, CronRuns
+from oneoff.operations.cron_runs import CronRuns
+from oneoff.operations.crons import Cron
 from oneoff.store import runs
 from oneoff.store.runs import RunFilter
 from tests.engine.test_scheduler import Town
@@ -59,6 +60,18 @@ async def test_both_at_once_share_the_work(towns: tuple[Town, Town]) -> None:
     assert len(await first.runs()) == 120
 
 
+async def test_both_make_the_same_runs_ahead_and_one_of_them_fires_each(towns: tuple[Town, Town]) -> None:
+    first, _ = towns
+    made = [await first.add_cron(overlap="allow", name=f"n-{number}") for number in range(30)]
+    for _ in range(4):
+        first.clock.time = first.clock.time.replace(second=59) + timedelta(minutes=4)
+        await asyncio.gather(*(town.scheduler.tick() for town in towns))
+        first.clock.time += timedelta(seconds=1)
+        await asyncio.gather(*(town.scheduler.tick() for town in towns))
+        await first.scheduler.tick()
+    await check_each_once(first, made, 4)
+
+
 async def test_two_crons_of_one_job_in_two_servers_do_not_run_it_twice(towns: tuple[Town, Town]) -> None:
     first, second = towns
     made = [await first.add_cron(overlap="skip", name=f"n-{number}") for number in range(6)]
@@ -77,10 +90,10 @@ async def test_one_that_stands_still_for_a_minute_fires_nothing_again_when_it_go
     is_inside, may_go_on = threading.Event(), threading.Event()
 
     class StandingStill(CronRuns):
-        def make(self, cron: Cron, due: datetime) -> tuple[Run, bytes]:
+        def make(self, cron: Cron, due: datetime, at: datetime) -> tuple[Run, bytes]:
             is_inside.set()
             assert may_go_on.wait(60)
-            return super().make(cron, due)
+            return super().make(cron, due, at)
 
     first.clock.time += timedelta(minutes=1)
     stopped = asyncio.create_task(Scheduler(first.context, partial(StandingStill, first.context)).tick())

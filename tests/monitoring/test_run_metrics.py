@@ -21,7 +21,8 @@ from oneoff.engine.loop import keep_ticking
 from oneoff.engine.scheduler import Scheduler
 from oneoff.errors import EngineUnavailable, ImageUnavailable, StoreUnavailable
 from oneoff.operations import crons, runs
-from oneoff.operations.crons import CronRuns, NewCron
+from oneoff.operations.cron_runs import CronRuns
+from oneoff.operations.crons import NewCron
 from oneoff.operations.jobs import NewJob, create_job
 from oneoff.store.counting import when_durable
 from oneoff.store.tables import installation

@@ -29,7 +29,6 @@ from oneoff.operations import jobs, runs, services, variables
 from oneoff.operations.jobs import Job, JobFilter, NewJob, Overrides
 from oneoff.operations.runs import Origin
 from oneoff.operations.variables import VariableChange
-from oneoff.store import jobs as job_rows
 from oneoff.store import runs as run_rows
 from oneoff.store import tables
 from oneoff.store.idempotency import Idempotency
@@ -90,21 +89,6 @@ async def test_variables_of_service_job_and_run_win_in_that_order_and_a_secret_s
     assert found["variables"] == {"A": "service", "B": "job", "C": "run"}
     assert found["secret"] == ["B", "C"]
     assert b"job" not in job.variables_sealed
-
-
-async def test_what_crons_remember_of_jobs_is_as_the_jobs_are_now(home: Home) -> None:
-    service = await home.add_service()
-    one, other, gone = [await add_job(home, service.id, name) for name in ("one", "other", "gone")]
-    asked = {one.id, other.id, gone.id}
-
-    async def fetch() -> dict[str, Job]:
-        return await home.context.database.run(lambda c: job_rows.fetch_jobs(c, asked))
-
-    assert await fetch() == {one.id: one, other.id: other, gone.id: gone}
-    changed = await jobs.change_job(home.context, one.id, {"command": ["true"]})
-    await jobs.delete_job(home.context, gone.id)
-    for _ in range(2):
-        assert await fetch() == {one.id: changed, other.id: other}
 
 
 async def test_a_changed_job_changes_its_next_run_and_not_those_before(home: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from oneoff.chance import take
 from oneoff.core.clock import Clock
@@ -36,8 +37,9 @@ class Context:
     catalogue: Catalogue = CATALOGUE
     turns: Turns = field(default_factory=Turns)
 
-    def new_id(self, kind: str) -> str:
-        return make_id(kind, self.clock.now(), take(CHANCE_BYTES))
+    def new_id(self, kind: str, at: datetime | None = None) -> str:
+        """`at` is when what it names comes to be; None = now."""
+        return make_id(kind, at or self.clock.now(), take(CHANCE_BYTES))
 
     def plan(self, plan_id: str) -> Plan:
         """Raises PlanNotOffered."""

@@ -3,16 +3,16 @@ together with their runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from oneoff.core.firing import Surroundings, obstacle
 from oneoff.core.outcome import Outcome, StopKind
 from oneoff.core.overlap import Going, decide_overlap
 from oneoff.core.plan import check_cron_gap, check_has_jobs
-from oneoff.core.run import Reason, Run, RunStatus, Trigger
+from oneoff.core.run import Reason, RunStatus, Trigger
 from oneoff.core.ticks import Absence, TickOutcome, fire_time
+from oneoff.engine.ahead import Ahead, CronRuns, Made, NewRun, PrepareRuns
 from oneoff.engine.context import Context
 from oneoff.engine.deadman import watch_success
 from oneoff.engine.events import record_ticks
@@ -30,34 +30,23 @@ _FINEST_SECONDS = 60  # no two instants of a cron are closer
 _MOST_NAMED = 3
 
 
-class CronRuns(Protocol):
-    """Makes the runs of the crons that one transaction fires."""
-
-    def make(self, cron: Cron, due: datetime) -> tuple[Run, bytes]:
-        """A run of the cron's job for this instant and its sealed variables, not saved yet. Raises OneoffError."""
-
-
-# For the crons that are due, in the transaction that fires them.
-PrepareRuns = Callable[[Connection, Sequence[Cron]], CronRuns]
-
-
 class LostRace(Exception):
     """Somebody else moved a cursor meanwhile: nothing of this transaction may stand."""
 
 
 class Firing:
-    """After `fire` and the commit, `accepted` and `stopped` are the runs whose watchers are to be told."""
+    """After `fire` and the commit, `stopped` are the runs whose watchers are to be told."""
 
-    def __init__(self, context: Context, connection: Connection, prepare_runs: PrepareRuns) -> None:
+    def __init__(self, context: Context, connection: Connection, prepare_runs: PrepareRuns, ahead: Ahead) -> None:
         self.now = context.clock.now()
-        self.accepted: list[Run] = []
+        self.due: list[datetime] = []  # when each run that was accepted was to be
         self.stopped: list[str] = []
-        self.due: list[datetime] = []  # when each of `accepted` was to be made
         self._context = context
         self._connection = connection
         self._prepare_runs = prepare_runs
+        self._ahead = ahead
         self._going: dict[str, list[Going]] = {}
-        self._new: dict[str, tuple[Run, bytes]] = {}
+        self._new: dict[str, NewRun] = {}
         self._ticks: list[Tick] = []
         self._moves: list[CursorMove] = []
 
@@ -73,28 +62,32 @@ class Firing:
         cron_runs = self._prepare_runs(connection, ours)
         for cron in ours:
             before = len(self._ticks)
-            for instant in self._settle(cron, absences_of(cron, deploys.get(cron.service_id, ()))):
-                self._ticks.append(self._fire_instant(cron, instant, cron_runs))
+            made = self._ahead.find(cron, self.now)
+            for instant in self._settle(cron, absences_of(cron, deploys.get(cron.service_id, ())), made):
+                self._ticks.append(self._fire_instant(cron, instant, cron_runs, made))
             record_ticks(self._context, connection, cron, self._ticks[before:])
         runs.save_all_new(connection, list(self._new.values()))
         ticks.save_new(connection, self._ticks)
         if not crons.move_cursors_if_unchanged(connection, self._moves):
             raise LostRace
 
-    def _settle(self, cron: Cron, absences: list[Absence]) -> Sequence[datetime]:
+    def _settle(self, cron: Cron, absences: list[Absence], made: Made | None) -> Sequence[datetime]:
         """Writes what does not fire; returns the instants that are to."""
         if any(each.outcome is TickOutcome.HELD_BY_DEPLOY and each.covers(self.now) for each in absences):
             # The cursor stays; after the deploy all that waited is settled.
             later = self.now + _LOOK_AT_DEPLOY
             self._moves.append(CursorMove(cron.id, cron.version, cron.cursor, later, cron.alerted_at))
             return ()
+        alerted_at = watch_success(self._context, self._connection, cron, self.now)
+        if made is not None and not absences:
+            self._moves.append(CursorMove(cron.id, cron.version, self.now, made.next_due_at, alerted_at))
+            return (made.instant,)
         settled = settle_due(schedule_of(cron), cron.cursor, self.now, absences)
         self._ticks += to_ticks(cron, settled.rows, self.now)
-        alerted_at = watch_success(self._context, self._connection, cron, self.now)
         self._moves.append(move_of(cron, settled.cursor, alerted_at))
         return settled.to_fire
 
-    def _fire_instant(self, cron: Cron, instant: datetime, cron_runs: CronRuns) -> Tick:
+    def _fire_instant(self, cron: Cron, instant: datetime, cron_runs: CronRuns, made: Made | None) -> Tick:
         refusal = _plan_refusal(self._context, cron, self.now)
         around = Surroundings(is_blocked_by_plan=refusal is not None, has_live_image=cron.live_deploy_id is not None)
         if (stands := obstacle(around)) is not None:
@@ -105,7 +98,11 @@ class Firing:
         if not decision.makes_run:
             return self._tick(cron, instant, decision.outcome, f"going: {named}")
         try:
-            run, box = cron_runs.make(cron, instant)
+            if made is not None and made.instant == instant:
+                run, box = made.new
+            else:
+                run, box = cron_runs.make(cron, instant, self.now)
+            cron_runs.admit(run)
         except NoLiveImage as problem:
             return self._tick(cron, instant, TickOutcome.NO_LIVE_IMAGE, str(problem))
         except (PlanRefused, TimeLimitTooLong) as problem:  # the job's limit was within the plan when it was saved
@@ -114,13 +111,13 @@ class Firing:
             return self._tick(cron, instant, TickOutcome.REFUSED, str(problem))
         for run_id in decision.cancel:
             self._cancel(run_id, cron)
-        if decision.is_held:
-            run = run._replace(waiting_for=f"the end of {named}")
-        self._new[run.id] = run, box
-        self.accepted.append(run)
+        # By their age an overlap policy tells older from younger: no two are of the same moment.
+        at = self.now + timedelta(microseconds=len(self.due))
+        waiting_for = f"the end of {named}" if decision.is_held else None
+        self._new[run.id] = run._replace(created_at=at, waiting_for=waiting_for), box
         self.due.append(fire_time(schedule_of(cron), instant) if cron.jitter_seconds else instant)
         still = [each for each in others if each.run_id not in decision.cancel or each.has_started]
-        self._going[cron.job_id] = [*still, Going(run.id, Trigger.CRON, run.created_at, decision.is_held)]
+        self._going[cron.job_id] = [*still, Going(run.id, Trigger.CRON, at, decision.is_held)]
         return Tick(cron.id, instant, decision.outcome, self.now, run.id)
 
     def _tick(self, cron: Cron, instant: datetime, outcome: TickOutcome, message: str | None) -> Tick:

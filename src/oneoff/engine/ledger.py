@@ -87,8 +87,13 @@ def _is_special(schedule: Schedule) -> bool:
     return bool(schedule.jitter_seconds or schedule.starts_at or schedule.ends_at)
 
 
-@lru_cache(maxsize=4096)
 def _next_instant(timing: Timing, after: datetime) -> datetime | None:
+    # Instants are whole seconds, so that all moments within one second have the same next one.
+    return _next_instant_of_second(timing, after.replace(microsecond=0))
+
+
+@lru_cache(maxsize=4096)
+def _next_instant_of_second(timing: Timing, after: datetime) -> datetime | None:
     return next_instant(timing, after)
 
 

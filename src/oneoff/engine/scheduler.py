@@ -1,19 +1,23 @@
-"""Fires crons: sleeps until the earliest is due, then writes each due instant into the ledger, with its run, in one
-transaction. Two of them on one database share the work; none fires what the other has fired."""
+"""Fires crons: sleeps until the earliest is nearly due, makes their runs ahead, and at the instant writes it into the
+ledger with its run in one transaction. Two of them on one database share the work; none fires what the other has fired.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from oneoff import journal, metrics
+from oneoff.engine.ahead import Ahead, PrepareRuns, read_ahead
 from oneoff.engine.context import Context
-from oneoff.engine.firing import Firing, LostRace, PrepareRuns
+from oneoff.engine.firing import Firing, LostRace
 from oneoff.errors import StoreUnavailable
 from oneoff.store import crons
 from oneoff.store.crons import Cron
 from oneoff.store.database import Connection
 
+_AHEAD_SECONDS = 2.0
+_TOO_LATE_SECONDS = 0.3  # to read ahead: what takes long would keep the instant waiting
 _LOOK_AGAIN_SECONDS = 5.0  # a clock that was set, a cron that another server made
 _IN_OTHER_HANDS_SECONDS = 0.25  # what another server is firing right now, and may leave undone
 _CRONS_AT_ONCE = 500  # in one transaction, a tenth of a second: others write between two
@@ -27,16 +31,26 @@ class Scheduler:
         self.wake = context.signals.schedule
         self._context = context
         self._prepare_runs = prepare_runs
+        self._ahead = Ahead()
 
     async def tick(self) -> float:
         while await self._fire_some() == _CRONS_AT_ONCE:
             pass
-        now = self._context.clock.now()
         earliest = await self._context.database.read(crons.find_next_due)
         if earliest is None:
             return _LOOK_AGAIN_SECONDS
-        wait = (earliest - now).total_seconds()
-        return min(wait, _LOOK_AGAIN_SECONDS) if wait > 0 else _IN_OTHER_HANDS_SECONDS
+        if (wait := self._seconds_until(earliest)) <= 0:
+            return _IN_OTHER_HANDS_SECONDS
+        if wait > _AHEAD_SECONDS:
+            self._ahead = Ahead()
+            return min(wait - _AHEAD_SECONDS, _LOOK_AGAIN_SECONDS)
+        if wait > _TOO_LATE_SECONDS and self._ahead.at != earliest:
+            read = partial(read_ahead, at=earliest, prepare_runs=self._prepare_runs)
+            self._ahead = await self._context.database.read(read)
+        return max(0.0, self._seconds_until(earliest))
+
+    def _seconds_until(self, moment: datetime) -> float:
+        return (moment - self._context.clock.now()).total_seconds()
 
     async def _fire_some(self) -> int:
         """How many were due, at most _CRONS_AT_ONCE."""
@@ -71,7 +85,7 @@ class Scheduler:
         now = self._context.clock.now()
         for due in firing.due:
             metrics.TICK_LATENESS_SECONDS.observe(max(0.0, (now - due).total_seconds()))
-        if firing.accepted or firing.stopped:
+        if firing.due or firing.stopped:
             self._context.signals.run_accepted()
         for run_id in firing.stopped:
             self._context.signals.run_changed(run_id)
@@ -81,7 +95,7 @@ class Scheduler:
         return len(due), self._fire(connection, due)
 
     def _fire(self, connection: Connection, due: list[Cron]) -> Firing:
-        firing = Firing(self._context, connection, self._prepare_runs)
+        firing = Firing(self._context, connection, self._prepare_runs, self._ahead)
         if due:
             firing.fire(due)
         return firing

@@ -30,7 +30,7 @@ from oneoff.operations.ids import check_id
 from oneoff.operations.jobs import Overrides, to_request
 from oneoff.operations.launches import get_materials
 from oneoff.operations.room import check_room
-from oneoff.operations.runs import Origin, RunRequest, make_run
+from oneoff.operations.runs import Origin, RunRequest, make_run, save_group_if_absent
 from oneoff.operations.variables import VariableChange, Variables, apply_change
 from oneoff.store import batches, idempotency, jobs
 from oneoff.store.batches import BatchFilter as BatchFilter
@@ -111,7 +111,8 @@ async def create_batch(
         asked = ask(connection)
         origin = Origin(actor, Trigger.BATCH, asked.job_id, batch_id=batch_id)
         materials = get_materials(context, connection, asked.service_id)
-        run, box = make_run(context, connection, materials, asked.request, origin)
+        run, box = make_run(context, materials, asked.request, origin, context.clock.now())
+        save_group_if_absent(connection, run.workspace_id, run.concurrency_group)
         batch = _make(run, batch_id, new)
         shared = shared_of_run(context.sealer, run.id, box)
         batches.save_new(connection, batch, seal_shared(context.sealer, batch_id, shared), items)

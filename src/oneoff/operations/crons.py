@@ -1,11 +1,10 @@
-"""Crons: made, changed, paused, deleted, previewed, and what their runs ask for. Used by the API and the scheduler."""
+"""Crons: made, changed, paused, deleted, previewed. Used by the API."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from oneoff.core.cron_preview import Previewed, preview
@@ -13,18 +12,13 @@ from oneoff.core.dst import DstPolicy
 from oneoff.core.job import check_job_name
 from oneoff.core.overlap import Overlap
 from oneoff.core.plan import check_cron_gap
-from oneoff.core.run import Run, Trigger
 from oneoff.core.ticks import DEFAULT_WINDOW_SECONDS, CatchUp, TickOutcome, check_schedule, next_fire
 from oneoff.engine.events import record_pause
 from oneoff.engine.ledger import record_until, schedule_of, timing_of
 from oneoff.errors import AlreadyExists, InvalidCron, InvalidName, InvalidSchedule
-from oneoff.operations import jobs
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
-from oneoff.operations.launches import Materials, get_materials
 from oneoff.operations.limits import check_may_run
-from oneoff.operations.room import check_room
-from oneoff.operations.runs import Origin, make_run
 from oneoff.store import crons, idempotency, ticks
 from oneoff.store import jobs as job_rows
 from oneoff.store.crons import Cron as Cron
@@ -210,33 +204,6 @@ def preview_cron(context: Context, cron: Cron, count: int) -> list[Previewed]:
     after = max(context.clock.now(), cron.starts_at or cron.created_at)
     coming = preview(timing_of(cron.expression, cron.zone, cron.dst_policy), after, count)
     return [each for each in coming if cron.ends_at is None or each.moment is None or each.moment < cron.ends_at]
-
-
-class CronRuns:
-    """What the scheduler saves with its ticks: runs of the crons' jobs. For one transaction, in which it reads jobs and
-    services once."""
-
-    def __init__(self, context: Context, connection: Connection, due: Sequence[Cron]) -> None:
-        self._context = context
-        self._connection = connection
-        self._jobs = job_rows.fetch_jobs(connection, {cron.job_id for cron in due})
-        self._materials: dict[str, Materials] = {}
-
-    def make(self, cron: Cron, due: datetime) -> tuple[Run, bytes]:
-        """Raises what `accept_run` raises."""
-        context = self._context
-        check_room(context.settings, context.clock)
-        job = self._jobs[cron.job_id]
-        if (materials := self._materials.get(job.service_id)) is None:
-            materials = self._materials[job.service_id] = get_materials(context, self._connection, job.service_id)
-        request = jobs.to_request(context, job, told={"ONEOFF_SCHEDULED_FOR": _format(due)})
-        origin = Origin(f"cron {cron.name}", Trigger.CRON, job_id=job.id, cron_id=cron.id, scheduled_for=due)
-        return make_run(context, self._connection, materials, request, origin)
-
-
-@lru_cache(maxsize=64)
-def _format(due: datetime) -> str:
-    return f"{due:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def check_cron_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from oneoff.core.command import make_command, make_entrypoint
@@ -130,7 +131,9 @@ def change_settings(context: Context, connection: Connection, job: Job, given: M
     if "name" in settings:
         changes["name"] = check_job_name(settings.pop("name") or "")
     changes |= check_settings(context, launch, settings)
-    changed = replace(job, **changes, updated_at=context.clock.now())
+    # Later than before also when the clock is set back: what was made of the job is known by it.
+    updated_at = max(context.clock.now(), job.updated_at + timedelta(microseconds=1))
+    changed = replace(job, **changes, updated_at=updated_at)
     check_warning(changed.warn_seconds, changed.timeout_seconds)
     if changed.name != job.name and jobs.find_by_name(connection, job.service_id, changed.name) is not None:
         raise _taken(changed)
@@ -172,10 +175,14 @@ def insert_job_run(
 
 
 def to_request(
-    context: Context, job: Job, overrides: Overrides = NO_OVERRIDES, told: Mapping[str, str] | None = None
+    context: Context,
+    job: Job,
+    overrides: Overrides = NO_OVERRIDES,
+    told: Mapping[str, str] | None = None,
+    at: datetime | None = None,
 ) -> RunRequest:
-    """What a run of the job asks for; `told` are built-in variables beside the job's own. Raises InvalidCommand,
-    InvalidVariables."""
+    """What a run of the job asks for that is accepted at `at`, None = now; `told` are built-in variables beside the
+    job's own. Raises InvalidCommand, InvalidVariables."""
     if len(overrides.arguments) > _MOST_ARGUMENTS:
         raise InvalidBody(f"a run takes at most {_MOST_ARGUMENTS} arguments", "arguments")
     return RunRequest(
@@ -185,7 +192,7 @@ def to_request(
         job.timeout_seconds if overrides.timeout_seconds is None else overrides.timeout_seconds,
         job.entrypoint,
         retries=job.retries,
-        must_end_at=next_end(job.must_end_by, context.clock.now()),
+        must_end_at=next_end(job.must_end_by, at or context.clock.now()),
         warn_seconds=job.warn_seconds,
         concurrency_group=job.concurrency_group,
         builtins={"ONEOFF_JOB": job.name} | dict(told or {}),

@@ -134,22 +134,27 @@ async def accept(context: Context, insert: Callable[[Connection], Run], idempote
 def insert_run(context: Context, connection: Connection, service_id: str, request: RunRequest, origin: Origin) -> Run:
     """Inside the caller's transaction, with what else must be true with it: a tick, a batch item, a retry. The caller
     calls `signals.run_accepted` after its commit."""
-    run, box = make_run(context, connection, get_materials(context, connection, service_id), request, origin)
+    materials = get_materials(context, connection, service_id)
+    run, box = make_run(context, materials, request, origin, context.clock.now())
+    save_group_if_absent(connection, run.workspace_id, run.concurrency_group)
     runs.save_new(connection, run, box)
     return run
 
 
 def make_run(
-    context: Context, connection: Connection, materials: Materials, request: RunRequest, origin: Origin
+    context: Context, materials: Materials, request: RunRequest, origin: Origin, at: datetime
 ) -> tuple[Run, bytes]:
-    """As `insert_run`, but the caller saves it: the run and its sealed variables. The materials are of this
-    transaction."""
-    run_id = context.new_id("run")
+    """As `insert_run`, but the caller saves it, and its group: the run and its sealed variables. `at` is when it is
+    accepted."""
+    run_id = context.new_id("run", at)
     box = _seal_variables(context, materials.variables, request, run_id)
-    if request.concurrency_group is not None:
-        group = make_group(request.concurrency_group)
-        concurrency.save_if_absent(connection, materials.launch.workspace_id, group)
-    return _make(context, materials.launch, request, run_id, origin), box
+    return _make(context, materials.launch, request, origin, (run_id, at)), box
+
+
+def save_group_if_absent(connection: Connection, workspace_id: str, name: str | None) -> None:
+    """The concurrency group of a run that is saved. Raises InvalidGroup."""
+    if name is not None:
+        concurrency.save_if_absent(connection, workspace_id, make_group(name))
 
 
 async def get_run(context: Context, run_id: str) -> Run:
@@ -249,11 +254,12 @@ def _seal_variables(context: Context, found: Variables, request: RunRequest, run
     return context.sealer.seal(json.dumps(sealed).encode(), variables_place(run_id))
 
 
-def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, origin: Origin) -> Run:
+def _make(context: Context, launch: Launch, request: RunRequest, origin: Origin, born: tuple[str, datetime]) -> Run:
     """The row of an accepted run. Raises NoLiveImage, PlanHasNoJobs, and what is wrong with its limits."""
     plan = check_may_run(context, launch.plan)
     image = request.image or live_image(launch)
     chosen = choose_size(context, request.instance_type or launch.instance_type, launch.type)
+    run_id, at = born
     return Run(
         id=run_id,
         workspace_id=launch.workspace_id,
@@ -273,7 +279,7 @@ def _make(context: Context, launch: Launch, request: RunRequest, run_id: str, or
         not_before=request.not_before,
         must_end_at=request.must_end_at,
         warn_seconds=request.warn_seconds,
-        created_at=context.clock.now(),
+        created_at=at,
         **NOTHING_YET,
     )
 

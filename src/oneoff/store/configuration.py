@@ -22,6 +22,7 @@ _VERSION = (
     .where(services.c.id == bindparam("service_id"))
     .with_for_update(read=True, key_share=True, of=services)
 )
+VERSION = select(installation.c.value).where(installation.c.name == NAME).scalar_subquery()  # for other queries
 _CHANGE = update(installation).where(installation.c.name == NAME).values(value=bindparam("version"))
 
 

@@ -8,22 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.dst import DstPolicy
 from oneoff.core.overlap import Overlap
 from oneoff.core.ticks import CatchUp
 from oneoff.errors import NotFound
-from oneoff.store.dialect import insert_if_absent
+from oneoff.store import configuration
+from oneoff.store.dialect import fetch_fast, insert_if_absent, update_fast
 from oneoff.store.tables import crons, deploys, environments, jobs, services, workspaces
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """Every instant up to `cursor` is in the ledger. The fields from `job` on belong to the rows around it."""
+    """Every instant up to `cursor` is in the ledger. The fields from `job` on belong to the rows around it.
+
+    Whatever its ticks and their runs are made from is one of the fields, or has its version in one: equal crons make
+    equal runs."""
 
     id: str
     workspace_id: str
@@ -52,6 +57,8 @@ class Cron:
     environment_id: str = ""
     plan: str = ""
     live_deploy_id: str | None = None
+    job_updated_at: datetime | None = None
+    configuration: str | None = None
     suspended: bool = False
     environment_paused: bool = False
     workspace_paused: bool = False
@@ -82,7 +89,7 @@ class CursorMove:
 
 
 _OWN = [field.name for field in fields(Cron)][: [field.name for field in fields(Cron)].index("job")]
-_TIMES = ("starts_at", "ends_at", "alerted_at", "cursor", "next_due_at", "created_at")
+_TIMES = ("starts_at", "ends_at", "alerted_at", "cursor", "next_due_at", "created_at", "job_updated_at")
 # By value: looking one up takes a tenth of the time of calling its class, and crons are read by the thousand.
 _ENUMS: Mapping[str, Mapping[str, Any]] = {
     name: {member.value: member for member in kind}
@@ -97,6 +104,8 @@ _SELECT = (
         services.c.environment_id,
         workspaces.c.plan,
         services.c.live_deploy_id,
+        jobs.c.updated_at.label("job_updated_at"),
+        configuration.VERSION.label("configuration"),
         services.c.suspended,
         environments.c.crons_paused.label("environment_paused"),
         workspaces.c.crons_paused.label("workspace_paused"),
@@ -107,14 +116,15 @@ _SELECT = (
     .join(workspaces, crons.c.workspace_id == workspaces.c.id)
 )
 _NAMES = tuple(_SELECT.selected_columns.keys())
+_MOST_REMEMBERED = 2048
 _BY_ID = _SELECT.where(crons.c.id == bindparam("cron_id"))
-# Rows that another server's scheduler has in hand are its business.
-_DUE = (
+_COMING = (
     _SELECT.where(crons.c.next_due_at <= bindparam("now"))
     .order_by(crons.c.next_due_at, crons.c.id)
     .limit(bindparam("most"))
-    .with_for_update(of=crons, skip_locked=True)
 )
+# Rows that another server's scheduler has in hand are its business.
+_DUE = _COMING.with_for_update(of=crons, skip_locked=True)
 _MOVE = (
     update(crons)
     .where(crons.c.id == bindparam("cron_id"), crons.c.version == bindparam("old"))
@@ -134,7 +144,7 @@ def save_new(connection: Connection, cron: Cron) -> bool:
 
 def find_cron(connection: Connection, cron_id: str) -> Cron | None:
     row = connection.execute(_BY_ID, {"cron_id": cron_id}).one_or_none()
-    return None if row is None else _to_cron(row)
+    return None if row is None else _to_cron(tuple(row))
 
 
 def get_cron(connection: Connection, cron_id: str) -> Cron:
@@ -157,13 +167,13 @@ def list_crons(
         query = query.where(services.c.environment_id == wanted.environment_id)
     if before is not None:
         query = query.where(crons.c.id < before)
-    return [_to_cron(row) for row in connection.execute(query)]
+    return [_to_cron(tuple(row)) for row in connection.execute(query)]
 
 
 def list_managed_by(connection: Connection, workspace_id: str, managed_by: str) -> list[Cron]:
     """Those that a job file made, by their age."""
     mine = (crons.c.workspace_id == workspace_id, crons.c.managed_by == managed_by)
-    return [_to_cron(row) for row in connection.execute(_SELECT.where(*mine).order_by(crons.c.id))]
+    return [_to_cron(tuple(row)) for row in connection.execute(_SELECT.where(*mine).order_by(crons.c.id))]
 
 
 def list_names(connection: Connection, job_id: str) -> set[str]:
@@ -183,7 +193,12 @@ def delete_cron(connection: Connection, cron_id: str) -> None:
 
 def fetch_due(connection: Connection, now: datetime, most: int) -> list[Cron]:
     """Those that have something to do, the longest waiting first; locked until the commit."""
-    return [_to_cron(row) for row in connection.execute(_DUE, {"now": to_us(now), "most": most})]
+    return [_to_cron(tuple(row)) for row in fetch_fast(connection, _DUE, {"now": to_us(now), "most": most})]
+
+
+def fetch_coming(connection: Connection, until: datetime, most: int) -> list[Cron]:
+    """As `fetch_due`, of those that will have something to do by then; not locked."""
+    return [_to_cron(tuple(row)) for row in fetch_fast(connection, _COMING, {"now": to_us(until), "most": most})]
 
 
 def fetch_due_within(connection: Connection, wanted: CronFilter, workspace_id: str, now: datetime) -> list[Cron]:
@@ -194,7 +209,7 @@ def fetch_due_within(connection: Connection, wanted: CronFilter, workspace_id: s
     if wanted.environment_id is not None:
         query = query.where(services.c.environment_id == wanted.environment_id)
     query = query.order_by(crons.c.id).with_for_update(of=crons)
-    return [_to_cron(row) for row in connection.execute(query)]
+    return [_to_cron(tuple(row)) for row in connection.execute(query)]
 
 
 def find_next_due(connection: Connection) -> datetime | None:
@@ -234,7 +249,7 @@ def move_cursors_if_unchanged(connection: Connection, moves: Sequence[CursorMove
         }
         for each in moves
     ]
-    return connection.execute(_MOVE, values).rowcount == len(moves)
+    return update_fast(connection, _MOVE, values) == len(moves)
 
 
 def put_off(connection: Connection, cron_id: str, until: datetime) -> None:
@@ -268,7 +283,9 @@ def pause_workspace(connection: Connection, workspace_id: str, paused: bool) -> 
     connection.execute(update(workspaces).where(workspaces.c.id == workspace_id).values(crons_paused=paused))
 
 
-def _to_cron(row: Row[*tuple[Any, ...]]) -> Cron:
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def _to_cron(row: tuple[Any, ...]) -> Cron:
+    """A row that was read before its instant and is still the same gives the same cron again."""
     values: dict[str, Any] = dict(zip(_NAMES, row, strict=True))
     for name in _TIMES:
         if values[name] is not None:

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection as Connection  # how the operations type their work, without knowing the library
-from sqlalchemy import Select, Table, insert, text
+from sqlalchemy import Select, Table, Update, insert, text
 from sqlalchemy.dialects import sqlite
 
 
@@ -37,6 +37,17 @@ def fetch_fast(connection: Connection, statement: Select[Any], values: Mapping[s
     given = {**fixed, **values}
     found: list[tuple[Any, ...]] = _driver(connection).execute(words, [given[name] for name in order]).fetchall()
     return found
+
+
+def update_fast(connection: Connection, statement: Update, rows: Sequence[Mapping[str, Any]]) -> int:
+    """A statement with each of `rows`, its parameters; on SQLite as above. Returns how many rows of the table it
+    changed."""
+    if connection.dialect.name != "sqlite":
+        return connection.execute(statement, rows).rowcount
+    words, order, fixed = _to_words(statement)
+    values = [[row[name] if name in row else fixed[name] for name in order] for row in rows]
+    changed: int = _driver(connection).executemany(words, values).rowcount
+    return changed
 
 
 def insert_or_add(
@@ -78,7 +89,7 @@ def _to_insert(table: str, names: tuple[str, ...]) -> str:
 
 
 @lru_cache(maxsize=256)
-def _to_words(statement: Select[Any]) -> tuple[str, list[str], Mapping[str, Any]]:
+def _to_words(statement: Select[Any] | Update) -> tuple[str, list[str], Mapping[str, Any]]:
     """SQL of SQLite, the names of its parameters in their order, and the values that stand in the statement."""
     compiled = statement.compile(dialect=sqlite.dialect())
     return str(compiled), list(compiled.positiontup or ()), compiled.params

@@ -25,9 +25,6 @@ _SELECT = select(
 _NAMES = tuple(_SELECT.selected_columns.keys())
 _BY_ID = _SELECT.where(jobs.c.id == bindparam("job_id"))
 
-
-_VERSIONS = select(jobs.c.id, jobs.c.updated_at).where(jobs.c.id.in_(bindparam("job_ids", expanding=True)))
-_MOST_REMEMBERED = 2048
 _STANDING = select(jobs.c.name, jobs.c.failing_since).where(jobs.c.id == bindparam("job_id"))
 
 
@@ -65,16 +62,8 @@ def get_job(connection: Connection, job_id: str) -> Job:
 
 
 def fetch_jobs(connection: Connection, job_ids: Collection[str]) -> dict[str, Job]:
-    """By id. Crons ask for the same ones at each tick: those that nobody changed since are not read again."""
-    read: dict[tuple[str, int], Job] = connection.info.setdefault("oneoff_jobs", {})  # by id and `updated_at`
-    versions = connection.execute(_VERSIONS, {"job_ids": list(job_ids)})
-    found = {job_id: job for job_id, at in versions if (job := read.get((job_id, at))) is not None}
-    if missing := [job_id for job_id in job_ids if job_id not in found]:
-        if len(read) + len(missing) > _MOST_REMEMBERED:
-            read.clear()
-        for row in connection.execute(_SELECT.where(jobs.c.id.in_(missing))):
-            found[row.id] = read[row.id, row.updated_at] = _to_job(row)
-    return found
+    """By id."""
+    return {row.id: _to_job(row) for row in connection.execute(_SELECT.where(jobs.c.id.in_(job_ids)))}
 
 
 def find_by_name(connection: Connection, service_id: str, name: str) -> Job | None:

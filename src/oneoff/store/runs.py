@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, union_all, update
@@ -48,7 +49,15 @@ _FROM_ROW = _by_place(
         "oom_seen": bool,
     }
 )
-_TO_ROW = _by_place({**dict.fromkeys(TIMES, to_us), "command": write_words, "entrypoint": write_words})
+_get_value = attrgetter("value")  # plain text: SQLite's driver looks long for what to do with any other kind of it
+_TO_ROW = _by_place(
+    {
+        **dict.fromkeys(TIMES, to_us),
+        **dict.fromkeys(("status", "trigger", "reason"), _get_value),
+        "command": write_words,
+        "entrypoint": write_words,
+    }
+)
 _GOING = [status.value for status in GOING]
 _ON_NODE = [status.value for status in ON_NODE]
 # What every run passes is built once: building such a statement costs more than executing it.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select
 
@@ -33,11 +34,13 @@ class Tick:
     message: str | None = None
 
 
+_NAMES = ("cron_id", "outcome", "run_id", "count", "message", "due_at", "until", "decided_at")
+
+
 def save_new(connection: Connection, rows: Sequence[Tick]) -> None:
     """An instant that has a row already breaks the transaction: that would be a second firing."""
     if rows:
-        values = [_to_row(each) for each in rows]
-        insert_fast(connection, ticks, tuple(values[0]), [tuple(row.values()) for row in values])
+        insert_fast(connection, ticks, _NAMES, [_to_values(each) for each in rows])
         when_durable(connection, partial(_count, rows))
 
 
@@ -119,14 +122,8 @@ def _count(rows: Sequence[Tick]) -> None:
         metrics.TICKS.add(tick.outcome, by=tick.count)
 
 
-def _to_row(tick: Tick) -> dict[str, object]:
-    return {
-        "cron_id": tick.cron_id,
-        "due_at": to_us(tick.due_at),
-        "outcome": tick.outcome.value,
-        "run_id": tick.run_id,
-        "until": None if tick.until is None else to_us(tick.until),
-        "count": tick.count,
-        "message": tick.message,
-        "decided_at": to_us(tick.decided_at),
-    }
+def _to_values(tick: Tick) -> tuple[Any, ...]:
+    """In the order of _NAMES."""
+    until = None if tick.until is None else to_us(tick.until)
+    times = (to_us(tick.due_at), until, to_us(tick.decided_at))
+    return (tick.cron_id, tick.outcome.value, tick.run_id, tick.count, tick.message, *times)
