@@ -59,8 +59,8 @@ class InvalidName(InvalidInput):
 
     def __init__(self, what: str, name: str) -> None:
         super().__init__(
-            f"{name!r} cannot be the name of a {what}: use 1 to 63 of a-z, 0-9 and '-', beginning with a letter "
-            "and not ending with '-'"
+            f"{name!r} cannot be the name of {'an' if what[0] in 'aeiou' else 'a'} {what}: use 1 to 63 of a-z, 0-9 "
+            "and '-', beginning with a letter and not ending with '-'"
         )
         self.field = "path"
 

@@ -12,6 +12,7 @@ from tests.cli.live import LiveServer
 from tests.operations.home import IMAGE
 
 PATH, OTHER = "shop/production/web", "shop/production/worker"
+RUN = "run-" + "0" * 20
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_several_runs_are_canceled_and_all_of_a_service(oneoff: Cli) -> None:
 
 
 def test_what_is_meant_must_be_said(oneoff: Cli) -> None:
-    for words in ([], ["run-1", "--all"], ["--service", PATH], ["--all", "--json"], ["run-1", "run-2", "--json"]):
+    for words in ([], [RUN, "--all"], ["--service", PATH], ["--all", "--json"], [RUN, RUN, "--json"]):
         assert oneoff.run("cancel", *words).returncode == 2, words
     ended = begin(oneoff, PATH)
     assert json.loads(oneoff.run("cancel", ended, "--json").stdout)["id"] == ended

@@ -10,6 +10,7 @@ import click
 from oneoff.cli.batch_following import follow_batch, start_batch
 from oneoff.cli.batch_items import JSON, LINES, check_item, read_items
 from oneoff.cli.exit_codes import PLATFORM_FAILED
+from oneoff.cli.ids import Id
 from oneoff.cli.job import find_job
 from oneoff.cli.options import (
     Duration,
@@ -119,7 +120,7 @@ def create(session: Session, /, target: str, detach: bool, quiet: bool, as_json:
 
 
 @batch.command("rerun-failed", short_help="Run the failed items once more, and wait for them.")
-@click.argument("batch_id", metavar="BATCH")
+@click.argument("batch_id", metavar="BATCH", type=Id("bat"))
 @click.option("--with-canceled", is_flag=True, help="Also the items that somebody canceled.")
 @click.option("--live-image", is_flag=True, help="In the image that is live now, not that of BATCH.")
 @_following_options
@@ -163,7 +164,7 @@ def list_batches(session: Session, /, path: str | None, job_name: str | None, as
 
 
 @batch.command("show")
-@click.argument("batch_id", metavar="BATCH")
+@click.argument("batch_id", metavar="BATCH", type=Id("bat"))
 @json_option
 @pass_session
 def show(session: Session, batch_id: str, as_json: bool) -> None:
@@ -181,7 +182,7 @@ def show(session: Session, batch_id: str, as_json: bool) -> None:
 
 
 @batch.command("items")
-@click.argument("batch_id", metavar="BATCH")
+@click.argument("batch_id", metavar="BATCH", type=Id("bat"))
 @click.option("--status", type=click.Choice(_ITEM_STATUSES), help="Only items with this status.")
 @page_options(50, most=200)
 @json_option
@@ -202,7 +203,7 @@ def items(session: Session, /, batch_id: str, as_json: bool, **query: Any) -> No
 
 
 @batch.command("attach", short_help="Follow a batch to its end.")
-@click.argument("batch_id", metavar="BATCH")
+@click.argument("batch_id", metavar="BATCH", type=Id("bat"))
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
 @pass_session
@@ -214,7 +215,7 @@ def attach(session: Session, batch_id: str, quiet: bool, as_json: bool) -> int:
 
 
 @batch.command("wait", short_help="Wait for the end of a batch, without its progress.")
-@click.argument("batch_id", metavar="BATCH")
+@click.argument("batch_id", metavar="BATCH", type=Id("bat"))
 @json_option
 @pass_session
 def wait(session: Session, batch_id: str, as_json: bool) -> int:
@@ -225,7 +226,7 @@ def wait(session: Session, batch_id: str, as_json: bool) -> int:
 
 
 @batch.command("cancel", short_help="End a batch.")
-@click.argument("batch_id", metavar="BATCH")
+@click.argument("batch_id", metavar="BATCH", type=Id("bat"))
 @json_option
 @pass_session
 def cancel(session: Session, batch_id: str, as_json: bool) -> None:

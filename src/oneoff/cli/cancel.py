@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from oneoff.cli.consent import ask
+from oneoff.cli.ids import Id
+from oneoff.cli.problems import ApiRefused, CliError
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.runs import state_of
 from oneoff.cli.session import Session, pass_session
@@ -16,7 +18,7 @@ _GOING = ("queued", "starting", "running")  # those that wait first, so that non
 
 
 @click.command(short_help="End runs.")
-@click.argument("run_ids", metavar="RUN...", nargs=-1)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, type=Id("run"))
 @click.option("--all", "everything", is_flag=True, help="All that are queued, starting or running.")
 @click.option("--service", metavar="PATH", help="With --all: only those of this service.")
 @click.option("--job", help="With --all: only those of this job: PATH:NAME, NAME, or its id.")
@@ -39,12 +41,21 @@ def cancel(
             return
         what = run_ids[0] if len(run_ids) == 1 else f"{len(run_ids)} runs"
         ask(f"Cancel {what}?", yes=yes)
+    refused = []
     for run_id in run_ids:
-        answer = session.client.call("POST", f"/runs/{run_id}/cancel")
+        try:
+            answer = session.client.call("POST", f"/runs/{run_id}/cancel")
+        except ApiRefused as problem:
+            if problem.is_temporary:
+                raise
+            refused.append(str(problem))  # the others are to end all the same
+            continue
         if as_json:
             print_json(answer.text)
         else:
             click.echo(_words(answer.value))
+    if refused:
+        raise CliError("; ".join(refused))
 
 
 def _find_going(session: Session, service: str | None, job: str | None) -> Iterator[str]:

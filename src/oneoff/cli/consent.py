@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
+
+from oneoff.cli.problems import Interrupted
 
 
 def ask(question: str, *, yes: bool) -> None:
@@ -20,4 +23,5 @@ def ask(question: str, *, yes: bool) -> None:
         click.echo(err=True)
         raise click.UsageError("nobody answered; --yes does it without asking") from None
     if not agreed:
-        raise click.Abort
+        click.echo("nothing was done", err=True)
+        raise Interrupted(signal.SIGINT)

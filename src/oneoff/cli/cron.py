@@ -12,7 +12,7 @@ import click
 
 from oneoff.cli.consent import ask
 from oneoff.cli.job import find_job
-from oneoff.cli.options import Duration, reset_option, with_reset
+from oneoff.cli.options import SCHEDULE, Duration, reset_option, with_reset
 from oneoff.cli.problems import CliError
 from oneoff.cli.results import json_option, more_hint, page_options, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CRON_ID = re.compile(r"cron-[0-9a-z]{20}")
 _MOST_TOLD = 5
+_SUCH_AS = 'Such as "30 2 * * MON-FRI".'
 _OUTCOMES = [
     *("fired", "skipped_overlap", "queued", "replaced", "missed", "paused", "suspended"),
     *("held_by_deploy", "blocked_by_plan", "no_live_image", "refused"),
@@ -104,7 +105,7 @@ def _shared_options(command: Any) -> Any:
 
 @cron.command("create")
 @click.argument("job_name", metavar="JOB")
-@click.option("--schedule", "expression", metavar="EXPRESSION", required=True, help='Such as "30 2 * * MON-FRI".')
+@click.option("--schedule", "expression", metavar="EXPRESSION", type=SCHEDULE, required=True, help=_SUCH_AS)
 @click.option("--name", metavar="NAME", help="Unique in its job. [default: schedule]")
 @_shared_options
 @json_option
@@ -124,7 +125,7 @@ def create(session: Session, /, job_name: str, as_json: bool, **options: Any) ->
 
 @cron.command("update")
 @click.argument("name", metavar="CRON")
-@click.option("--schedule", "expression", metavar="EXPRESSION", help='Such as "30 2 * * MON-FRI".')
+@click.option("--schedule", "expression", metavar="EXPRESSION", help=_SUCH_AS)
 @click.option("--rename", "new_name", metavar="NAME", help="Another name, unique in its job.")
 @_shared_options
 @reset_option(_RESETTABLE)

@@ -10,7 +10,7 @@ import click
 
 from oneoff.cli.canceling import Canceller
 from oneoff.cli.exit_codes import CANCELED
-from oneoff.cli.options import read_credentials, registry_options
+from oneoff.cli.options import IMAGE, read_credentials, registry_options
 from oneoff.cli.problems import CliError, Interrupted
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.services import warn_of
@@ -27,7 +27,7 @@ _FAILED = {"pre_deploy_failed", "image_unavailable", "canceled"}
 
 @click.command(short_help="Make an image the live image of a service.")
 @click.argument("path")
-@click.option("--image", metavar="REF", required=True, help="As skopeo names it; see below.")
+@click.option("--image", metavar="REF", type=IMAGE, required=True, help="As skopeo names it; see below.")
 @registry_options
 @click.option("-d", "--detach", is_flag=True, help="Print the deploy's id and do not wait.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -46,6 +46,8 @@ def deploy(
     REF is registry.example.com/shop/web:42, oci:DIR:TAG, docker-archive:FILE or docker-daemon:REF. Folders and files
     are the server's.
     """
+    if not image.strip():
+        raise click.UsageError("--image is empty: write for example --image registry.example.com/shop/web:42")
     body: dict[str, Any] = {"image": image}
     if credentials := read_credentials(registry["registry_user"], registry["registry_password_stdin"]):
         body["registry"] = credentials

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from oneoff.cli.ids import Id
 from oneoff.cli.results import age, json_option, more_hint, page_options, print_fields, print_json, print_table
 from oneoff.cli.session import Session, pass_session
 
@@ -40,7 +41,7 @@ def list_deploys(session: Session, /, path: str, as_json: bool, **query: Any) ->
 
 
 @deploys.command("show")
-@click.argument("deploy_id", metavar="DEPLOY")
+@click.argument("deploy_id", metavar="DEPLOY", type=Id("dep"))
 @json_option
 @pass_session
 def show(session: Session, deploy_id: str, as_json: bool) -> None:
@@ -49,7 +50,7 @@ def show(session: Session, deploy_id: str, as_json: bool) -> None:
 
 
 @deploys.command("cancel")
-@click.argument("deploy_id", metavar="DEPLOY")
+@click.argument("deploy_id", metavar="DEPLOY", type=Id("dep"))
 @json_option
 @pass_session
 def cancel(session: Session, deploy_id: str, as_json: bool) -> None:

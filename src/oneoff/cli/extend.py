@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from oneoff.cli.ids import Id
 from oneoff.cli.options import Duration
 from oneoff.cli.results import json_option, print_json
 from oneoff.cli.session import Session, pass_session
@@ -11,7 +12,7 @@ from oneoff.core.limits import format_duration
 
 
 @click.command(short_help="Give a going run more time.")
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=Id("run"))
 @click.argument("more", metavar="DURATION", type=Duration())
 @json_option
 @pass_session

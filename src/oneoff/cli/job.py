@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from oneoff.cli.consent import ask
+from oneoff.cli.exit_codes import PLATFORM_FAILED
 from oneoff.cli.options import (
     Duration,
     entrypoint_option,
@@ -173,6 +174,7 @@ def show(session: Session, name: str, as_json: bool) -> None:
 def run(session: Session, /, name: str, detach: bool, quiet: bool, as_json: bool, **options: Any) -> int:
     """Run JOB now, with more arguments behind its own where some are given; follow it, and exit with its exit code, as
     `oneoff run` does."""
+    session.failure_code = PLATFORM_FAILED
     overrides = {
         "arguments": list(options["arguments"]) or None,
         "variables": read_variables(options["assignments"], options["env_file"]) or None,

@@ -124,6 +124,22 @@ def read_variables(assignments: Sequence[str], files: Sequence[str]) -> dict[str
     return variables | read_assignments(assignments, from_own_environment=True)
 
 
+class WithExample(click.ParamType[str]):
+    """Any text; who leaves it out is told what one looks like."""
+
+    name = "text"
+
+    def __init__(self, example: str) -> None:
+        self._example = example
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        return f"Write for example {self._example}"
+
+
+SCHEDULE = WithExample('--schedule "30 2 * * MON-FRI"')
+IMAGE = WithExample("--image registry.example.com/shop/web:42")
+
+
 class GroupChoice(click.ParamType[tuple[str, int | None]]):
     """`db-migrate`, or `db-migrate:2` to set its limit, too."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from oneoff.cli.ids import Id
 from oneoff.cli.results import json_option
 from oneoff.cli.running import Style, start
 from oneoff.cli.session import Session, pass_session
@@ -19,7 +20,7 @@ _DIGEST_SHOWN = len("sha256:") + 12
 
 
 @click.command(short_help="Run the very same once more, and wait for it.")
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=Id("run"))
 @click.option("-d", "--detach", is_flag=True, help="Print the new run's id and do not wait.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr, and no differences.")
 @json_option

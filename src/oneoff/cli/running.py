@@ -10,6 +10,7 @@ import click
 
 from oneoff.cli.canceling import Canceller
 from oneoff.cli.exit_codes import CANCELED, FINAL, PLATFORM_FAILED, describe_end, exit_code_of
+from oneoff.cli.ids import Id
 from oneoff.cli.options import (
     Duration,
     entrypoint_option,
@@ -55,6 +56,7 @@ def run(session: Session, /, path: str, detach: bool, quiet: bool, as_json: bool
     leaves it going. A closed terminal or a lost connection never cancels it. With --json the output goes to stderr,
     and the ended Run to stdout.
     """
+    session.failure_code = PLATFORM_FAILED
     group = options.pop("group")
     body = _body(**options)
 
@@ -107,7 +109,7 @@ def start(session: Session, create: Callable[[Callable[[], bool]], Answer | None
 
 
 @click.command(short_help="Follow a run from its first byte to its end.")
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=Id("run"))
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
 @pass_session
@@ -123,7 +125,7 @@ def attach(session: Session, run_id: str, quiet: bool, as_json: bool) -> int:
 
 
 @click.command(short_help="Wait for the end of a run, without its output.")
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=Id("run"))
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @json_option
 @pass_session

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from oneoff.cli.ids import Id
 from oneoff.cli.results import (
     age,
     command_text,
@@ -65,7 +66,7 @@ def list_runs(
 
 
 @runs.command("show")
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=Id("run"))
 @json_option
 @pass_session
 def show_run(session: Session, run_id: str, as_json: bool) -> None:

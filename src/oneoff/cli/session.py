@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from oneoff.cli.target import Target, find_target
 if TYPE_CHECKING:
     from oneoff.cli.client import Client
 
+_MOST_NEAR = 100
 _SERVICE_ID = re.compile(r"(?:srv|crn)-[0-9a-z]{20}")
 
 
@@ -51,14 +53,24 @@ class Session:
         if _SERVICE_ID.fullmatch(path):
             found: dict[str, Any] = self.client.get(f"/services/{path}").value
             return found
+        service_path, colon, _ = path.partition(":")
+        if colon:
+            raise CliError(
+                f"{path!r} is a job and no service: `oneoff job run {path}` runs it, its service is {service_path}"
+            )
         items = self.client.get("/services", path=path).value["items"]
         if not items:
             raise CliError(
-                f"there is no service {path!r}: `oneoff service list` shows those there are, "
+                f"there is no service {path!r}: {self._near(path)}`oneoff service list` shows those there are, "
                 f"`oneoff service create {path} --image REF` makes it"
             )
         service: dict[str, Any] = items[0]
         return service
+
+    def _near(self, path: str) -> str:
+        there = [str(each["path"]) for each in self.client.get("/services", limit=_MOST_NEAR).value["items"]]
+        near = difflib.get_close_matches(path, there, cutoff=0.5)
+        return f"did you mean {' or '.join(near)}? " if near else ""
 
     def _token_from_file(self) -> str | None:
         if self.token_file is None:

@@ -1,0 +1,74 @@
+"""What is typed wrongly at night: each refusal says what to type instead. Against a whole server on the fake driver."""
+
+from __future__ import annotations
+
+import pytest
+
+from oneoff.drivers.fake_engine import Script
+from tests.cli.conftest import PATH, Cli
+from tests.cli.live import LiveServer
+
+RUN, BATCH = "run-" + "0" * 20, "bat-" + "0" * 20
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["attach", PATH], 2, f"`oneoff runs list {PATH}` shows"),
+        (["logs", f"{PATH}:seed"], 2, f"`oneoff runs list --job {PATH}:seed` shows"),
+        (["wait", BATCH], 2, f"it is a batch, for which there is `oneoff batch wait {BATCH}`"),
+        (["logs", BATCH], 2, f"it is a batch, for which there is `oneoff batch show {BATCH}`"),
+        (["batch", "cancel", RUN], 2, f"it is a run, for which there is `oneoff cancel {RUN}`"),
+        (["batch", "attach", PATH], 2, f"`oneoff batch list {PATH}` shows"),
+        (["extend", "dep-" + "0" * 20, "1h"], 2, "`oneoff deploys show dep-"),
+        (["rerun", "../tokens"], 2, "`oneoff runs list ../tokens`"),
+        (["runs", "show", "run-1"], 2, "an id is run- and 20 letters or digits here, `oneoff runs list` shows them"),
+        (["deploys", "show", "dep-1"], 2, "`oneoff deploys list PATH` shows them"),
+        (["run", "shop/prodution", "--", "true"], 125, "did you mean shop/production/web? `oneoff service list`"),
+        (["run", f"{PATH}:seed", "--", "true"], 125, f"`oneoff job run {PATH}:seed` runs it, its service is {PATH}"),
+        (["run", "shop/Live", "--", "true"], 125, "cannot be the name of an environment"),
+        (["run", PATH, "--env-file", "/no/file", "--", "true"], 125, "/no/file cannot be read"),
+        (["job", "run", f"{PATH}:seed", "--env-file", "/no/file"], 125, "/no/file cannot be read"),
+        (["deploy", PATH, "--image", ""], 2, "--image is empty: write for example --image registry"),
+        (["deploy", PATH], 2, "Write for example --image registry"),
+        (["cron", "create", f"{PATH}:seed"], 2, 'Write for example --schedule "30 2 * * MON-FRI"'),
+    ],
+)
+def test_a_refusal_says_what_to_type_instead(oneoff: Cli, words: list[str], code: int, says: str) -> None:
+    done = oneoff.run(*words)
+    told = done.stderr.decode()
+    assert done.returncode == code, told
+    assert says in " ".join(told.split())
+    assert done.stdout == b""
+
+
+def test_who_says_no_is_told_that_nothing_was_done(live: LiveServer, oneoff: Cli) -> None:
+    live.home.engine.scripts[("slow",)] = Script(code=None)
+    run_id = oneoff.run("run", PATH, "--detach", "--", "slow").stdout.decode().strip()
+    refused = oneoff.run("cancel", "--all", stdin=b"n\n")
+    assert refused.returncode == 130
+    assert refused.stderr.endswith(b"nothing was done\n")
+    oneoff.run("cancel", run_id)
+    oneoff.run("wait", run_id)
+
+
+def test_one_run_that_is_not_there_keeps_no_other_from_being_canceled(live: LiveServer, oneoff: Cli) -> None:
+    live.home.engine.scripts[("slow",)] = Script(code=None)
+    run_id = oneoff.run("run", PATH, "--detach", "--", "slow").stdout.decode().strip()
+    done = oneoff.run("cancel", RUN, run_id)
+    assert (done.returncode, f"there is no run '{RUN}'" in done.stderr.decode()) == (1, True)
+    assert run_id in done.stdout.decode()
+    assert oneoff.run("wait", run_id).returncode == 130
+
+
+def test_logs_of_a_run_that_waits_say_so(live: LiveServer, oneoff: Cli) -> None:
+    live.home.engine.scripts[("slow",)] = Script(code=None)
+    slow, waiting = (
+        oneoff.run("run", PATH, "--group", "logs:1", "--detach", "--", "slow").stdout.decode().strip() for _ in range(2)
+    )
+    done = oneoff.run("logs", waiting)
+    assert (done.returncode, done.stdout) == (0, b"")
+    told = f"{waiting} queued: waits for group logs: 1 at once: there is no output yet, --follow waits for it\n"
+    assert done.stderr.decode() == told
+    oneoff.run("cancel", waiting, slow)
+    oneoff.run("wait", slow)
