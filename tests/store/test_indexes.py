@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Connection
 
-from oneoff.store import going, runs
+from oneoff.core.run import RunStatus, Trigger
+from oneoff.store import going, runs, tables
 from oneoff.store.runs import RunFilter
 from tests.engine.conftest import world as world
 from tests.engine.world import World
@@ -29,3 +30,24 @@ async def test_runs_of_a_job_a_cron_and_a_batch_are_found_by_their_index(world: 
     steps = [step for step in await world.database.read(lambda c: steps_of(c, ASKED[index])) if " runs " in step]
     assert len(steps) == 1
     assert f"INDEX {index}" in steps[0]
+
+
+@pytest.mark.parametrize(
+    ("service_id", "index"),
+    [(None, "ix_runs_status (status=?)"), ("srv-1", "ix_runs_service_status (service_id=? AND status=?)")],
+)
+@pytest.mark.parametrize("last", ["ix_runs_service_status", "ix_runs_service_trigger", "ix_runs_trigger"])
+async def test_runs_of_a_status_and_a_trigger_are_found_in_an_index_alone(
+    world: World, service_id: str | None, index: str, last: str
+) -> None:
+    """Whatever the order in which the indexes were made, by which SQLite chooses between two that are as good."""
+    wanted = RunFilter(service_id, status=[RunStatus.FAILED], trigger=Trigger.MANUAL)
+
+    def make_anew(connection: Connection) -> None:
+        [made] = [each for each in tables.runs.indexes if each.name == last]
+        made.drop(connection)
+        made.create(connection)
+
+    await world.database.run(make_anew)
+    steps = await world.database.read(lambda c: steps_of(c, lambda c: runs.list_runs(c, wanted, 50, "run-1")))
+    assert any(f"COVERING INDEX {index.removesuffix(')')} AND id<?)" in step for step in steps), steps

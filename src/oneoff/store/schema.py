@@ -14,7 +14,7 @@ from oneoff.store import usage_tables as usage_tables
 from oneoff.store import webhook_tables as webhook_tables
 from oneoff.store.tables import conditions_for_postgres, metadata
 
-HEAD = "0004"  # the newest file of migrations/versions; a test compares
+HEAD = "0005"  # the newest file of migrations/versions; a test compares
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
