@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from oneoff.drivers.fake_engine import Script
@@ -72,3 +75,27 @@ def test_logs_of_a_run_that_waits_say_so(live: LiveServer, oneoff: Cli) -> None:
     assert done.stderr.decode() == told
     oneoff.run("cancel", waiting, slow)
     oneoff.run("wait", slow)
+
+
+@pytest.mark.parametrize("status", [200, 404, 502])
+def test_an_answer_that_is_not_oneoffs_is_told_with_who_gave_it(lonely_cli: Cli, status: int) -> None:
+    class Foreign(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as foreign:
+        threading.Thread(target=foreign.serve_forever, daemon=True).start()
+        url = f"127.0.0.1:{foreign.server_port}"
+        done = lonely_cli.run("--url", f"http://{url}", "runs", "list", extra={"ONEOFF_TOKEN": "t"})
+        locked = lonely_cli.run("--url", f"https://{url}", "runs", "list", extra={"ONEOFF_TOKEN": "t"})
+        foreign.shutdown()
+    told = done.stderr.decode()
+    assert f"http://{url} answered {status}" in told
+    assert "Name the server with ONEOFF_URL (this is the address of --url)" in told
+    assert b"it speaks no TLS: write http://" in locked.stderr
+    assert (done.returncode, locked.returncode) == (1, 1)

@@ -80,9 +80,12 @@ class Client:
             extra["Content-Type"] = "application/json"
         with self._translated_errors():
             response = self._http.request(method, _API + path, headers=extra, **options)
-            _raise_for_error(response)
+            self._raise_for_error(response)
         is_table = response.headers.get("content-type", "").startswith("text/csv")
-        value = response.json() if response.content and not is_table else None
+        try:
+            value = response.json() if response.content and not is_table else None
+        except ValueError:
+            raise CliError(self._not_ours(response)) from None
         return Answer(response.text, value, response.headers, response.status_code)
 
     def create(self, path: str, body: Any, **query: Any) -> Answer:
@@ -101,7 +104,7 @@ class Client:
         ):
             if response.status_code >= 400:
                 response.read()
-            _raise_for_error(response)
+            self._raise_for_error(response)
             try:
                 yield from parse_events(response.iter_raw())
             except httpx2.ReadTimeout:
@@ -153,6 +156,27 @@ class Client:
             trust_env=not target.is_loopback,
         )
 
+    def _raise_for_error(self, response: httpx2.Response) -> None:
+        if response.status_code < 400:
+            return
+        try:
+            problem = response.json()
+            code, detail = str(problem.get("code", "")), str(problem["detail"])
+            several = problem.get("errors", ())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            several = ()
+            code, detail = "", self._not_ours(response)
+        wait = response.headers.get("Retry-After", "")
+        raise ApiRefused(response.status_code, code, detail, float(wait) if wait.isdigit() else None, several)
+
+    def _not_ours(self, response: httpx2.Response) -> str:
+        """Of an answer that no Oneoff gives: another program listens there, or a proxy answers for it."""
+        said = f"{response.status_code} {response.reason_phrase}".rstrip()
+        return (
+            f"{self._target.url} answered {said}, which is no answer of a Oneoff server: does another program listen "
+            f"there, or is it behind a proxy? Name the server with ONEOFF_URL (this is {self._target.source})"
+        )
+
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         url, source = self._target.url, self._target.source
@@ -181,20 +205,8 @@ def _encode(body: Any) -> bytes:
         raise CliError("an argument or a value holds bytes that are not UTF-8: Oneoff takes text only") from problem
 
 
-def _raise_for_error(response: httpx2.Response) -> None:
-    if response.status_code < 400:
-        return
-    try:
-        problem = response.json()
-        code, detail = str(problem.get("code", "")), str(problem["detail"])
-        several = problem.get("errors", ())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        several = ()
-        code, detail = "", f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
-    wait = response.headers.get("Retry-After", "")
-    raise ApiRefused(response.status_code, code, detail, float(wait) if wait.isdigit() else None, several)
-
-
 def _words(problem: Exception) -> str:
     words = str(problem).strip()
+    if "WRONG_VERSION_NUMBER" in words:  # as OpenSSL says of an answer in plain HTTP
+        return "it speaks no TLS: write http://"
     return words.partition("] ")[2].lower() or words or type(problem).__name__
