@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from oneoff.chance import take
-from oneoff.errors import StoreUnavailable, WrongSecretKey
+from oneoff.errors import SettingsInvalid, WrongSecretKey
 
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
@@ -49,8 +49,8 @@ def load_key(path: Path) -> bytes:
     except FileExistsError:
         key = path.read_bytes()
         if len(key) != _KEY_BYTES:
-            raise StoreUnavailable(
-                f"{path} is damaged: it must have {_KEY_BYTES} bytes; restore it from a backup"
+            raise SettingsInvalid(
+                [f"{path} is damaged: it must have {_KEY_BYTES} bytes; restore it from a backup"]
             ) from None
         return key
     with os.fdopen(fd, "wb") as file:

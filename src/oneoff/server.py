@@ -119,8 +119,7 @@ class _Server:
     async def _open(self, stack: AsyncExitStack) -> Context:
         settings = self._settings
         offers = read_offers(settings.plans_file, settings.instance_types_file)
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _close_to_others(settings.data_dir)
+        _make_private(settings.data_dir)
         held = lock(settings.data_dir / "lock", lambda pid: DataFolderLocked(str(settings.data_dir), pid))
         stack.callback(os.close, held)
         sealer = Sealer(load_key(settings.data_dir / "secret.key"))
@@ -240,11 +239,15 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _close_to_others(data_dir: Path) -> None:
+def _make_private(data_dir: Path) -> None:
     """Keys, logs and the database lie there."""
-    if stat.S_IMODE(data_dir.stat().st_mode) & 0o077:
-        journal.warning("closing the data folder to other users", folder=str(data_dir))
-        data_dir.chmod(0o700)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stat.S_IMODE(data_dir.stat().st_mode) & 0o077:
+            journal.warning("closing the data folder to other users", folder=str(data_dir))
+            data_dir.chmod(0o700)
+    except OSError as problem:
+        raise SettingsInvalid([f"--data {data_dir}: {problem.strerror}; choose another folder"]) from problem
 
 
 def _share_one_heap() -> None:

@@ -91,11 +91,17 @@ def _mail_address(text: str) -> str:
     return text
 
 
+def _database(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://", "sqlite:///")):
+        raise ValueError("write postgresql://USER@HOST/DATABASE")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     data_dir: Path = _setting(_default_data_dir, Path, "Folder for the embedded database, logs, images and keys.")
     database_url: str | None = _setting(
-        None, str, "`postgresql://…` instead of the embedded SQLite database in the data folder."
+        None, _database, "`postgresql://…` instead of the embedded SQLite database in the data folder."
     )
     driver: str = _setting(
         "auto", _driver, "What makes containers: `auto` takes Docker if its socket answers, else `oci`."
@@ -237,8 +243,12 @@ def _find(name: str, overrides: Mapping[str, object], from_file: Mapping[str, An
 def _read_config(path: Path | None, problems: list[str]) -> dict[str, Any]:
     if path is None and not _CONFIG_FILE.exists():
         return {}
+    file = path or _CONFIG_FILE
     try:
-        return tomllib.loads((path or _CONFIG_FILE).read_text())
-    except (OSError, tomllib.TOMLDecodeError) as problem:
-        problems.append(f"the config file cannot be read: {problem}")
+        return tomllib.loads(file.read_text())
+    except OSError as problem:
+        problems.append(f"the config file {file} cannot be read: {problem.strerror}")
+        return {}
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        problems.append(f"the config file {file} is no TOML: {problem}")
         return {}

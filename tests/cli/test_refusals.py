@@ -99,3 +99,27 @@ def test_an_answer_that_is_not_oneoffs_is_told_with_who_gave_it(lonely_cli: Cli,
     assert "Name the server with ONEOFF_URL (this is the address of --url)" in told
     assert b"it speaks no TLS: write http://" in locked.stderr
     assert (done.returncode, locked.returncode) == (1, 1)
+
+
+def test_a_server_that_cannot_begin_says_how_to_mend_it(lonely_cli: Cli) -> None:
+    folder = lonely_cli.home
+    files = {"file": b"", "bad.toml": b"slots = ", "torn/oneoff.db": b"x" * 9000, "cut/secret.key": b"x"}
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    def refused(*options: str) -> str:
+        done = lonely_cli.run("serve", "--driver", "oci", "--listen", "127.0.0.1:0", *options)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert b"Traceback" not in done.stderr
+        return done.stderr.decode()
+
+    assert "choose another folder" in refused("--data", f"{folder}/file")
+    torn = refused("--data", f"{folder}/torn")
+    assert f"{folder}/torn/oneoff.db cannot be opened: file is not a database; restore it from a backup" in torn
+    assert "secret.key is damaged: it must have 32 bytes; restore it" in refused("--data", f"{folder}/cut")
+    assert f"the config file {folder}/bad.toml is no TOML" in refused("--config", f"{folder}/bad.toml")
+    for url in ("mysql://me:pa@h/d", "sqlite://x", "h/d", "postgresql://h:port/d"):
+        told = refused("--data", f"{folder}/new", "--database", url)
+        assert "write postgresql://USER@HOST/DATABASE" in told
+        assert "pa@" not in told

@@ -14,10 +14,10 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection as Connection
 from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from oneoff import metrics
-from oneoff.errors import OneoffError, StoreUnavailable
+from oneoff.errors import OneoffError, SettingsInvalid, StoreUnavailable
 from oneoff.store import counting, events
 from oneoff.store.bell import Bell
 from oneoff.store.sqlite import SqliteDatabase
@@ -118,10 +118,18 @@ _RETRY = {"40001", "40P01"}  # serialization_failure, deadlock_detected: safe to
 
 
 def open_database(url: str) -> SqliteDatabase | PostgresDatabase:
-    """`sqlite:///path` or `postgresql://…`. The schema is brought up to date by `oneoff.store.schema`."""
-    if url.startswith("sqlite:"):
-        return SqliteDatabase(url)
-    return PostgresDatabase(url)
+    """`sqlite:///path` or `postgresql://…`. The schema is brought up to date by `oneoff.store.schema`. Raises
+    SettingsInvalid."""
+    try:
+        return SqliteDatabase(url) if url.startswith("sqlite:") else PostgresDatabase(url)
+    except DBAPIError as problem:  # "file is not a database", "unable to open database file"
+        file = url.removeprefix("sqlite:///")
+        mend = "restore it from a backup, or choose another data folder"
+        raise SettingsInvalid([f"the database {file} cannot be opened: {problem.orig}; {mend}"]) from problem
+    except (ArgumentError, ValueError) as problem:
+        raise SettingsInvalid(["--database: write postgresql://USER@HOST/DATABASE"]) from problem
+    except ModuleNotFoundError as problem:
+        raise SettingsInvalid(["--database: PostgreSQL needs psycopg: pip install 'oneoff[postgres]'"]) from problem
 
 
 def _with_driver(url: str) -> str:
