@@ -275,10 +275,9 @@ class LogStreamUnreachable(InvalidInput):
 class TimeLimitTooLong(InvalidInput):
     code = "time_limit_too_long"
 
-    def __init__(self, asked: str, most: str, whose: str, would_do: Iterable[str] = ()) -> None:
+    def __init__(self, asked: str, most: str, whose: str, mend: str, would_do: Iterable[str] = ()) -> None:
         super().__init__(
-            f"a time limit of {asked} is beyond the maximum of {most} of {whose}: "
-            f"ask for {most} or less{_or_another_plan(would_do)}"
+            f"a time limit of {asked} is beyond the maximum of {most} of {whose}: {mend}{_or_another_plan(would_do)}"
         )
         self.field = "timeout_seconds"
 

@@ -37,8 +37,14 @@ async def test_a_going_run_gets_more_time_and_its_watchers_are_told(home: Home) 
 
 async def test_a_run_gets_no_more_than_the_plan_allows_and_none_when_it_is_ended_or_being_ended(home: Home) -> None:
     run = await accept(home)
-    with pytest.raises(TimeLimitTooLong):
-        await extend_run(home.context, run.id, 30 * 86_400)
+    for more, told in (
+        (30 * 86_400, "the run has 1m already, ask for 29d23h59m more or less"),
+        (1, "it can get no more"),
+    ):
+        with pytest.raises(TimeLimitTooLong, match=told):
+            await extend_run(home.context, run.id, more)
+        if more > 1:
+            await extend_run(home.context, run.id, 30 * 86_400 - 60)
     await home.start(run.id)
     await runs.cancel_run(home.context, run.id, "tester")
     with pytest.raises(RunNotGoing, match="being ended"):

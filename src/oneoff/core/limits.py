@@ -37,13 +37,17 @@ def format_duration(seconds: int) -> str:
     return "".join(parts) or "0s"
 
 
-def check_time_limit(seconds: int, most: int, whose: str, would_do: Iterable[str] = ()) -> int:
+def check_time_limit(seconds: int, most: int, whose: str, would_do: Iterable[str] = (), already: int = 0) -> int:
     """`seconds` when it is within `most`, the maximum of `whose` ("the Team plan"). Raises TimeLimitTooLong, naming the
-    plans that `would_do`."""
+    plans that `would_do`, and what is left when a going run has so much `already`."""
     most = min(most, CEILING_SECONDS)
-    if seconds > most:
-        raise TimeLimitTooLong(format_duration(seconds), format_duration(most), whose, would_do)
-    return seconds
+    if seconds <= most:
+        return seconds
+    mend = f"ask for {format_duration(most)} or less"
+    if already:
+        left = f"ask for {format_duration(most - already)} more or less" if already < most else "it can get no more"
+        mend = f"the run has {format_duration(already)} already, {left}"
+    raise TimeLimitTooLong(format_duration(seconds), format_duration(most), whose, mend, would_do)
 
 
 def parse_bytes(text: str) -> int:

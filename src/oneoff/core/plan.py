@@ -87,12 +87,13 @@ def check_has_jobs(plan: Plan, plans: Plans = PLANS) -> None:
         raise PlanHasNoJobs(plan.name, _names(plans, lambda each: True))
 
 
-def check_longest_run(plan: Plan, seconds: int, plans: Plans = PLANS) -> int:
-    """`seconds` when a run may take so long. Raises TimeLimitTooLong, naming the plans that would do."""
+def check_longest_run(plan: Plan, seconds: int, plans: Plans = PLANS, already: int = 0) -> int:
+    """`seconds` when a run may take so long. Raises TimeLimitTooLong, naming the plans that would do; of a going run
+    that is to get more, what it has `already` is told."""
     if seconds <= plan.longest_run_seconds:
         return seconds
     would_do = _names(plans, lambda each: each.longest_run_seconds >= seconds)
-    return check_time_limit(seconds, plan.longest_run_seconds, f"the {plan.name} plan", would_do)
+    return check_time_limit(seconds, plan.longest_run_seconds, f"the {plan.name} plan", would_do, already)
 
 
 def check_cron_gap(plan: Plan, timing: Timing, since: datetime, plans: Plans = PLANS) -> None:

@@ -50,7 +50,7 @@ async def extend_run(context: Context, run_id: str, more_seconds: int) -> Run:
         if not run.is_going or run.stop_kind is not None:
             raise RunNotGoing(run_id, run.status.value if run.status.is_final else "being ended")
         plan = context.plan(get_materials(context, connection, run.service_id).launch.plan)
-        limit = check_longest_run(plan, run.timeout_seconds + more_seconds, context.plans)
+        limit = check_longest_run(plan, run.timeout_seconds + more_seconds, context.plans, run.timeout_seconds)
         if not runs.extend_if_going(connection, run_id, limit):
             raise RunNotGoing(run_id, "being ended")
         return runs.get_run(connection, run_id)
