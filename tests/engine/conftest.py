@@ -14,8 +14,8 @@ StartServer = Callable[..., Awaitable[Server]]
 
 
 @pytest.fixture
-async def world(tmp_path: Path, anyio_backend: str) -> AsyncIterator[World]:
-    made = World(tmp_path, Settings(data_dir=tmp_path, slots=2))
+async def world(data_dir: Path, anyio_backend: str) -> AsyncIterator[World]:
+    made = World(data_dir, Settings(data_dir=data_dir, slots=2))
     await made.open()
     yield made
     made.database.close()

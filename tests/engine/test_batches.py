@@ -118,8 +118,8 @@ class Plant:
 
 
 @pytest.fixture
-async def plant(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Plant]:
-    home = await open_home(tmp_path)
+async def plant(data_dir: Path, anyio_backend: str) -> AsyncIterator[Plant]:
+    home = await open_home(data_dir)
     made = await Plant(home).open()
     yield made
     await made.crash()

@@ -82,10 +82,10 @@ on_both = pytest.mark.parametrize("post", ["sqlite", "postgres"], indirect=True)
 
 
 @pytest.fixture
-async def post(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Post]:
+async def post(request: pytest.FixtureRequest, data_dir: Path, anyio_backend: str) -> AsyncIterator[Post]:
     is_postgres = getattr(request, "param", "sqlite") == "postgres"
-    url = request.getfixturevalue("postgres_url") if is_postgres else None
-    home = await open_home(tmp_path, url)
+    url = request.getfixturevalue("schema_url") if is_postgres else None
+    home = await open_home(data_dir, url)
     made = Post(home, StillClock())
     yield made
     await made.deliverer.close()

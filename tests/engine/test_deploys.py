@@ -156,9 +156,9 @@ async def open_yard(folder: Path, url: str | None = None) -> Yard:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def yard(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Yard]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    made = await open_yard(tmp_path, url)
+async def yard(request: pytest.FixtureRequest, data_dir: Path, anyio_backend: str) -> AsyncIterator[Yard]:
+    url = request.getfixturevalue("schema_url") if request.param == "postgres" else None
+    made = await open_yard(data_dir, url)
     yield made
     for server in made.servers:
         await server.kill()

@@ -93,9 +93,9 @@ class Archive:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def archive(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Archive]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    home = await open_home(tmp_path, url)
+async def archive(request: pytest.FixtureRequest, data_dir: Path, anyio_backend: str) -> AsyncIterator[Archive]:
+    url = request.getfixturevalue("schema_url") if request.param == "postgres" else None
+    home = await open_home(data_dir, url)
     yield await Archive(await Town(home, StillClock()).open()).open()
     home.close()
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,9 +88,9 @@ class Town:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def town(request: pytest.FixtureRequest, tmp_path: Any, anyio_backend: str) -> AsyncIterator[Town]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    home = await open_home(tmp_path, url)
+async def town(request: pytest.FixtureRequest, data_dir: Path, anyio_backend: str) -> AsyncIterator[Town]:
+    url = request.getfixturevalue("schema_url") if request.param == "postgres" else None
+    home = await open_home(data_dir, url)
     yield await Town(home, StillClock()).open()
     home.close()
 

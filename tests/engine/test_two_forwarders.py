@@ -53,14 +53,14 @@ class House:
 
 
 @pytest.fixture
-async def houses(postgres_url: str, tmp_path: Path, anyio_backend: str) -> AsyncIterator[tuple[House, House]]:
+async def houses(schema_url: str, tmp_path: Path, anyio_backend: str) -> AsyncIterator[tuple[House, House]]:
     made: list[House] = []
     for name in ("a", "b"):
         folder = tmp_path / name
         folder.mkdir()
         world = World(folder, Settings(data_dir=folder, slots=4))
         world.database.close()
-        world.database = open_database(postgres_url)
+        world.database = open_database(schema_url)
         world.engine.node = f"node-{name}"
         if made:
             world.clock, world.numbers = made[0].world.clock, made[0].world.numbers

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def towns(postgres_url: str, tmp_path: Path, anyio_backend: str) -> AsyncIterator[tuple[Town, Town]]:
+async def towns(schema_url: str, tmp_path: Path, anyio_backend: str) -> AsyncIterator[tuple[Town, Town]]:
     """Two servers of one installation, with one clock."""
     clock = StillClock()
-    homes = [await open_home(tmp_path, postgres_url), await open_home(tmp_path, postgres_url)]
+    homes = [await open_home(tmp_path, schema_url) for _ in range(2)]
     first = await Town(homes[0], clock).open()
     second = Town(homes[1], clock)
     second.job_id = first.job_id

@@ -113,9 +113,9 @@ async def test_a_run_without_an_image_and_one_that_is_lost_are_counted(world: Wo
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def home(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    made = await open_home(tmp_path, url)
+async def home(request: pytest.FixtureRequest, data_dir: Path, anyio_backend: str) -> AsyncIterator[Home]:
+    url = request.getfixturevalue("schema_url") if request.param == "postgres" else None
+    made = await open_home(data_dir, url)
     yield made
     made.close()
 

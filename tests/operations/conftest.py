@@ -11,8 +11,8 @@ from tests.operations.home import Home, open_home
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def home(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Home]:
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-    made = await open_home(tmp_path, url)
+async def home(request: pytest.FixtureRequest, data_dir: Path, anyio_backend: str) -> AsyncIterator[Home]:
+    url = request.getfixturevalue("schema_url") if request.param == "postgres" else None
+    made = await open_home(data_dir, url)
     yield made
     made.close()

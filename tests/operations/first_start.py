@@ -27,7 +27,7 @@ async def home(
     folder = tmp_path / "data"
     if getattr(request, "param", "sqlite") == "postgres":
         folder.mkdir()
-        made = await open_home(folder, request.getfixturevalue("postgres_url"))
+        made = await open_home(folder, request.getfixturevalue("schema_url"))
     else:
         shutil.copytree(first_start, folder)
         made = await open_home(folder)

@@ -52,10 +52,11 @@ class Postgres:
     def url(self, database: str = "postgres", host: str = "127.0.0.1") -> str:
         return f"postgresql://{_OWNER}:{quote(_PASSWORD, safe='')}@{host}:{self.port}/{database}"
 
-    def fresh_database(self) -> str:
-        """The URL of a new, empty database."""
+    def fresh_database(self, template: str = "template1") -> str:
+        """The URL of a new database: empty, or a copy of one that nobody is connected to."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name}")
+        # Copying files takes a quarter of what copying them through the log does, the default.
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
