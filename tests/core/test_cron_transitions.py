@@ -6,9 +6,9 @@ which wall minutes were shown before, and at a gap looks at the wall minutes tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cached_property
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -19,7 +19,7 @@ from oneoff.core.dst import DstPolicy, transitions
 
 START = int(datetime(1990, 1, 1, tzinfo=UTC).timestamp())
 END = int(datetime(2041, 1, 1, tzinfo=UTC).timestamp())
-MINUTE = timedelta(minutes=1)
+DAY = 24 * 60  # minutes
 AROUND = 26 * 3600
 LOOK_EVERY = 6 * 86_400  # no zone has changed twice within a week
 
@@ -36,12 +36,21 @@ class Rule:
     days: frozenset[int] | None = None  # None = any
     weekdays: frozenset[int] | None = None  # 0 = Sunday
 
-    def names(self, wall: datetime) -> bool:
-        if wall.minute not in self.minutes or wall.hour not in self.hours or wall.month not in self.months:
+    @cached_property
+    def times(self) -> frozenset[int]:
+        """Minutes of a day."""
+        return frozenset(hour * 60 + minute for hour in self.hours for minute in self.minutes)
+
+    def names_day(self, number: int) -> bool:
+        wall = date.fromordinal(number)
+        if wall.month not in self.months:
             return False
         day = self.days is None or wall.day in self.days
         weekday = self.weekdays is None or wall.isoweekday() % 7 in self.weekdays
         return day or weekday if self.days is not None and self.weekdays is not None else day and weekday
+
+    def names(self, wall: int) -> bool:
+        return wall % DAY in self.times and self.names_day(wall // DAY)
 
 
 EVERY_HOUR = frozenset(range(24))
@@ -64,61 +73,47 @@ RULES = (
 )  # fmt: skip
 
 
-class Minute(NamedTuple):
-    """One real minute: what the wall shows, whether it showed that before, and what it left out just before."""
+@dataclass(frozen=True)
+class Walk:
+    """Real minutes one after the other, by their places from 0, and what the wall shows: in minutes, day by day."""
 
-    moment: int  # seconds since 1970
-    wall: datetime
-    shown_before: bool
-    left_out: tuple[datetime, ...]
+    begin: int  # seconds since 1970
+    places: dict[int, list[int]] = field(default_factory=dict)  # where the wall shows this
+    again: set[int] = field(default_factory=set)  # places at which it showed the same before
+    left_out: dict[int, range] = field(default_factory=dict)  # what was never shown, just before this place
+
+    @cached_property
+    def days(self) -> set[int]:
+        return {wall // DAY for wall in self.places}
 
 
-def wall_at(zone: tzinfo, moment: int) -> datetime:
-    return datetime.fromtimestamp(moment, zone).replace(tzinfo=None, fold=0)
-
-
-def walk(zone: tzinfo, change: int) -> list[Minute]:
-    shown, minutes = set[datetime](), []
-    expected = wall_at(zone, change - AROUND)
-    for moment in range(change - AROUND, change + AROUND, 60):
-        wall = wall_at(zone, moment)
-        left_out = []
-        while expected < wall:
-            left_out.append(expected)
-            expected += MINUTE
-        minutes.append(Minute(moment, wall, wall in shown, tuple(left_out)))
-        shown.add(wall)
-        expected = wall + MINUTE
-    return minutes
+def walk(zone: tzinfo, change: int) -> Walk:
+    walked = Walk(change - AROUND)
+    expected = None
+    for place, moment in enumerate(range(change - AROUND, change + AROUND, 60)):
+        shown = datetime.fromtimestamp(moment, zone)
+        assert not shown.second
+        wall = shown.toordinal() * DAY + shown.hour * 60 + shown.minute
+        if expected is not None and expected < wall:
+            walked.left_out[place] = range(expected, wall)
+        if wall in walked.places:
+            walked.again.add(place)
+        walked.places.setdefault(wall, []).append(place)
+        expected = wall + 1
+    return walked
 
 
 SPOT_RULES = (RULES[4], RULES[7])
 
 
-def places(minutes: list[Minute]) -> dict[int, set[int]]:
-    """Where the wall shows each minute of an hour. Elsewhere a rule has nothing to say, but behind a gap: under -1."""
-    found: dict[int, set[int]] = {number: set() for number in range(-1, 60)}
-    for place, minute in enumerate(minutes):
-        found[minute.wall.minute].add(place)
-        if minute.left_out:
-            found[-1].add(place)
-    return found
-
-
-def oracle(rule: Rule, minutes: list[Minute], where: dict[int, set[int]]) -> dict[str, list[int]]:
+def oracle(rule: Rule, walked: Walk) -> dict[str, list[int]]:
     """What fires under each policy, as it is written."""
-    fired: dict[str, list[int]] = {"debian": [], "skip": [], "every": []}
-    for place in sorted(set().union(where[-1], *(where[number] for number in rule.minutes))):
-        minute = minutes[place]
-        named = rule.names(minute.wall)
-        after_gap = not rule.star and any(map(rule.names, minute.left_out))
-        if after_gap or (named and (rule.star or not minute.shown_before)):
-            fired["debian"].append(minute.moment)
-        if named and not minute.shown_before:
-            fired["skip"].append(minute.moment)
-        if after_gap or named:
-            fired["every"].append(minute.moment)
-    return fired
+    days = [day * DAY for day in walked.days if rule.names_day(day)]
+    named = {place for day in days for time in rule.times for place in walked.places.get(day + time, ())}
+    first = named - walked.again
+    after_gap = set() if rule.star else {at for at, walls in walked.left_out.items() if any(map(rule.names, walls))}
+    fired = {"debian": after_gap | (named if rule.star else first), "skip": first, "every": after_gap | named}
+    return {policy: [walked.begin + place * 60 for place in sorted(places)] for policy, places in fired.items()}
 
 
 def changes(zone: ZoneInfo) -> list[int]:
@@ -145,7 +140,7 @@ def offset(zone: ZoneInfo, moment: int) -> timedelta | None:
 def shape(zone: ZoneInfo, change: int) -> tuple[object, ...]:
     """All that the rules can see of a change: the wall before and after it, month, day and weekday included; the year
     only as far as it moves these."""
-    before, after = wall_at(zone, change - 60), wall_at(zone, change)
+    before, after = (datetime.fromtimestamp(at, zone).replace(tzinfo=None, fold=0) for at in (change - 60, change))
     in_leap_year = before.year % 4 == 0 and before.month in (2, 3)
     return before.replace(year=2000), before.isoweekday(), after - before, in_leap_year
 
@@ -156,10 +151,9 @@ def seconds_around(rule: Rule, zone: ZoneInfo, policy: DstPolicy, change: int) -
 
 
 def check_by_walking(zone: ZoneInfo, change: int) -> None:
-    minutes = walk(zone, change)
-    where = places(minutes)
+    walked = walk(zone, change)
     for rule in RULES:
-        expected = oracle(rule, minutes, where)
+        expected = oracle(rule, walked)
         for policy in DstPolicy:
             found = seconds_around(rule, zone, policy, change)
             assert found == expected[policy.value], (zone.key, change, rule.text, policy)
