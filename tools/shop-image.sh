@@ -24,20 +24,27 @@ make_shop_image() {
 make_debian_layer() {
     debian="$PWD/.cache/demo/debian-12-python-$machine.tar"
     [ ! -e "$debian" ] || return 0
-    say "  Debian with Python (mmdebstrap, about half a minute)"
-    mmdebstrap --quiet --variant=essential --include=python3 --aptopt='Apt::Install-Recommends "false"' \
-        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/*/gconv/*' \
+    say "  Debian with Python (mmdebstrap, about a quarter of a minute)"
+    in_memory mmdebstrap --quiet --variant=essential --include=python3 --aptopt='Apt::Install-Recommends "false"' \
+        --customize-hook='rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/usr/share/locale/* "$1"/usr/lib/*/gconv/*' \
         --customize-hook='rm -rf "$1"/usr/share/perl "$1"/usr/lib/*/perl "$1"/var/cache/*' \
         --customize-hook='ln -s python3 "$1/usr/bin/python"' \
         --customize-hook='echo "app:x:1000:1000::/home/app:/bin/sh" >>"$1/etc/passwd"' \
         --customize-hook='echo "app:x:1000:" >>"$1/etc/group"' \
         --customize-hook='install -d -o 1000 -g 1000 "$1/home/app"' \
-        bookworm "$scratch/debian.tar" >"$scratch/mmdebstrap.log" 2>&1 || {
+        bookworm >"$scratch/debian.tar" 2>"$scratch/mmdebstrap.log" || {
         tail -n 20 "$scratch/mmdebstrap.log" >&2
         stop "mmdebstrap could not make a small Debian (its words are above)." "Check the network, then run ./demo again."
     }
     mv "$scratch/debian.tar" "$debian"
+}
+
+# in_memory COMMAND…: with a /tmp of its own in memory, where there is room for 320 MB of small files; a disk is three times as slow.
+in_memory() {
+    unshare --mount sh -c '
+        cd / && room="$(awk "/^MemAvailable:/ { print \$2 }" /proc/meminfo)"
+        [ "$room" -lt 1000000 ] || mount -t tmpfs -o mode=1777 in-memory /tmp
+        TMPDIR=/tmp exec "$@"' sh "$@"
 }
 
 # The wheels of requirements.txt for the image's Python, which need not be this machine's.
