@@ -19,6 +19,7 @@ OWNERS = {
     "alembic": ["store/**/*.py"],
     "psycopg": ["store/**/*.py"],
     "httpx2": ["**/client.py"],
+    "httptools": ["drivers/docker/connection.py"],
     "fastapi": ["api/**/*.py", "entrance/*.py"],
     "starlette": ["api/**/*.py", "render_api/**/*.py", "entrance/*.py"],
     "click": ["cli/**/*.py"],

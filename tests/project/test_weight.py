@@ -10,7 +10,7 @@ NEEDLESS = {
     "psycopg",
     "alembic",  # an older schema
     "yaml",  # `oneoff apply` alone
-    "httpx2",  # Docker, webhooks, log streams
+    "httpx2",  # webhooks, log streams
     "wsproto",  # websockets
     "oneoff.render_api",
     "oneoff.otel",
@@ -23,7 +23,7 @@ from oneoff.cli.main import main
 
 oneoff.server.serve = lambda settings: 0
 main(["serve"])
-import oneoff.store.schema, oneoff.api.app, oneoff.drivers.oci.driver
+import oneoff.store.schema, oneoff.api.app, oneoff.drivers.oci.driver, oneoff.drivers.docker.driver
 from fastapi.openapi.models import Info
 from oneoff.api.shapes import RunShape
 

@@ -1,4 +1,4 @@
-"""Frames, chunks and newlines: whatever way the bytes arrive, the same comes out, or an error."""
+"""Frames and newlines: whatever way the bytes arrive, the same comes out, or an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oneoff.drivers.docker.connection import split_chunks
 from oneoff.drivers.docker.demux import Demultiplexer
 from oneoff.drivers.docker.logs import _proves_end
 from oneoff.errors import EngineUnavailable
@@ -96,25 +95,6 @@ def test_newlines_that_the_local_log_loses_are_put_back(data: bytes, expected: b
     demultiplexer = Demultiplexer(mends_newlines=True)
     assert joined(demultiplexer, [data])[1] == expected
     assert demultiplexer.is_newline_assumed == assumed
-
-
-@settings(deadline=None)
-@given(st.lists(st.binary(min_size=1, max_size=30), max_size=20), st.lists(st.integers(0, 1000), max_size=20))
-def test_chunks_come_out_whole_however_they_are_cut(chunks: list[bytes], places: list[int]) -> None:
-    data = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
-    found, buffer, is_last = b"", b"", False
-    for block in filter(None, cut(data, places)):
-        assert not is_last
-        parts, buffer, is_last = split_chunks(buffer + block)
-        found += b"".join(parts)
-    assert found == b"".join(chunks)
-    assert is_last
-
-
-@pytest.mark.parametrize("data", [b"zz\r\nab\r\n", b"2\r\nabXX"])
-def test_chunks_that_are_wrong_are_an_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"chunk|invalid literal"):
-        split_chunks(data)
 
 
 def test_the_end_of_a_log_proves_that_nothing_is_missing_only_if_it_does_not_repeat_itself() -> None:

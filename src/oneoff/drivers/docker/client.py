@@ -6,7 +6,6 @@ the call names for that status; what it does not answer becomes EngineUnavailabl
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import ssl
@@ -15,9 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
-import httpx2
-
+from oneoff.drivers.docker.connection import Answer, BrokenExchange, Connections, Request
 from oneoff.errors import DriverError, DriverUnavailable, EngineUnavailable
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -30,7 +29,10 @@ Refusals = Mapping[int, Callable[[str], DriverError]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. `refusals` says what an HTTP status means here; OTHERWISE stands for all statuses not named."""
+    """One request. `refusals` says what an HTTP status means here; OTHERWISE stands for all statuses not named.
+
+    A body that is an iterator of bytes needs its Content-Length among `headers`. `read_seconds` without a byte of the
+    answer are too many, None waits for ever; once a live answer has begun, it may pause for as long as it likes."""
 
     method: str
     path: str
@@ -39,6 +41,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     refusals: Refusals = field(default_factory=dict)
     read_seconds: float | None = 120.0
+    is_live: bool = False
     versioned: bool = True
 
 
@@ -57,7 +60,7 @@ class Engine:
 
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-        self._http = _open(self.host)
+        self._connections = _open(self.host)
         self._version: EngineVersion | None = None
 
     @property
@@ -77,65 +80,45 @@ class Engine:
 
     async def send(self, call: Call) -> Any:
         """The JSON of the answer, None when it has none."""
-        async with self.stream(call) as response:
-            await response.aread()
-            return response.json() if response.content.strip() else None
+        async with self.stream(call) as answer:
+            content = await answer.read()
+        try:
+            return json.loads(content) if content.strip() else None
+        except ValueError as error:
+            raise self._no_answer(call, error) from error
 
     async def act(self, call: Call) -> None:
         """For calls whose answer says nothing: Podman answers some of them with a word that is not JSON."""
-        async with self.stream(call) as response:
-            await response.aread()
+        async with self.stream(call) as answer:
+            await answer.read()
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[httpx2.Response]:
+    async def stream(self, call: Call) -> AsyncIterator[Answer]:
         """The answer with its body unread. A body cut short raises EngineUnavailable inside the block."""
+        prefix = f"/v{(await self.version()).api}" if call.versioned else ""
         try:
-            async with self._http.stream(**await self._request(call)) as response:
-                if response.status_code >= 400:
-                    await response.aread()
-                    raise self._refusal(call, response)
-                yield response
-        except (httpx2.TransportError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise EngineUnavailable(
-                f"the engine at {self.host} did not answer {call.method} {call.path}", _words_of(error)
-            ) from error
-
-    async def open_socket(self, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A bare connection, for `connection`. Raises OSError."""
-        scheme, _, address = self.host.partition("://")
-        if scheme == "unix":
-            return await asyncio.open_unix_connection(address, limit=limit)
-        url = httpx2.URL(f"//{address}")
-        context = _tls_context() if scheme != "http" else None
-        return await asyncio.open_connection(url.host, url.port or 2375, ssl=context, limit=limit)
+            async with self._connections.exchange(to_request(call, prefix)) as answer:
+                if answer.status >= 400:
+                    raise self._refusal(call, answer.status, await answer.read())
+                yield answer
+        except BrokenExchange as error:
+            raise self._no_answer(call, error) from error
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._connections.close()
 
-    async def _request(self, call: Call) -> dict[str, Any]:
-        prefix = f"/v{(await self.version()).api}" if call.versioned else ""
-        request: dict[str, Any] = {
-            "method": call.method,
-            "url": prefix + call.path,
-            "params": call.params,
-            "headers": dict(call.headers),
-            "timeout": httpx2.Timeout(120.0, connect=10.0, read=call.read_seconds, pool=None),
-        }
-        if isinstance(call.body, AsyncIterator):
-            request["content"] = call.body
-        elif call.body is not None:
-            request["json"] = call.body
-        return request
+    def _no_answer(self, call: Call, error: Exception) -> EngineUnavailable:
+        return EngineUnavailable(f"the engine at {self.host} did not answer {call.method} {call.path}", str(error))
 
-    def _refusal(self, call: Call, response: httpx2.Response) -> DriverError:
-        words = _message(response)
-        if response.status_code == 400 and "client version" in words:
+    def _refusal(self, call: Call, status: int, content: bytes) -> DriverError:
+        words = _message(content)
+        if status == 400 and "client version" in words:
             # "client version 1.47 is too new. Maximum supported API version is 1.41": replaced under our feet.
             self.forget_version()
             return EngineUnavailable("the engine changed its version", words)
-        meaning = call.refusals.get(response.status_code) or call.refusals.get(OTHERWISE)
-        if meaning is None or response.status_code == 503:
-            return EngineUnavailable(f"the engine refused {call.method} {call.path} ({response.status_code})", words)
+        meaning = call.refusals.get(status) or call.refusals.get(OTHERWISE)
+        if meaning is None or status == 503:
+            return EngineUnavailable(f"the engine refused {call.method} {call.path} ({status})", words)
         return meaning(words)
 
 
@@ -155,18 +138,31 @@ def to_version(answer: Mapping[str, Any]) -> EngineVersion:
     return EngineVersion(_text(chosen), is_podman, product, components)
 
 
-def _open(host: str) -> httpx2.AsyncClient:
+def to_request(call: Call, prefix: str) -> Request:
+    """The bytes to send. Docker compresses what it sends from /archive when it may, and the beginning of that cannot be
+    read: so it may not."""
+    query = f"?{urlencode(call.params)}" if call.params else ""
+    headers = {"Host": "engine", "Accept-Encoding": "identity", **call.headers}
+    body: bytes | AsyncIterator[bytes] = b""
+    if isinstance(call.body, AsyncIterator):
+        body = call.body
+    elif call.body is not None:
+        body = json.dumps(call.body).encode()
+        headers["Content-Type"] = "application/json"
+    lines = [f"{call.method} {prefix}{quote(call.path, safe=_SAFE)}{query} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return Request("\r\n".join([*lines, ""]).encode("latin-1"), body, call.read_seconds, call.is_live)
+
+
+def _open(host: str) -> Connections:
     scheme, found, address = host.partition("://")
     if found and scheme == "unix":
-        # No TLS on a Unix socket: the certificates of the system would be read for nothing, 3 MB.
-        transport = httpx2.AsyncHTTPTransport(uds=address, limits=_LIMITS, verify=False)
-        return httpx2.AsyncClient(transport=transport, base_url="http://engine", headers=_HEADERS, trust_env=False)
+        return Connections(host)
     if found and scheme in {"tcp", "http", "https"}:
         context = _tls_context()
-        base = f"{'https' if context or scheme == 'https' else 'http'}://{address}"
-        return httpx2.AsyncClient(
-            verify=context or True, base_url=base, headers=_HEADERS, limits=_LIMITS, trust_env=False
-        )
+        if scheme == "https" and context is None:
+            context = ssl.create_default_context()
+        return Connections(f"tcp://{address}", context)
     raise DriverUnavailable(f"DOCKER_HOST {host!r} cannot be used: write unix:///path/to/socket or tcp://host:port")
 
 
@@ -185,23 +181,17 @@ def _tls_context() -> ssl.SSLContext | None:
     return context
 
 
-# Docker compresses what it sends from /archive when it may, and the beginning of that cannot be read.
-_HEADERS = {"Accept-Encoding": "identity"}
-# Each going run holds two connections (its wait and its log), so their number is not limited here.
-_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=60.0)
+# What may stand in a path as it is: RFC 3986, 3.3.
+_SAFE = "/:@!$&'()*+,;=-._~"
 
 
-def _message(response: httpx2.Response) -> str:
+def _message(content: bytes) -> str:
     """The engine's own words: Docker says `message`, Podman sometimes `cause` as well."""
     try:
-        answer = json.loads(response.content)
+        answer = json.loads(content)
     except ValueError:
-        return response.content[:500].decode("utf-8", "replace").strip()
+        return content[:500].decode("utf-8", "replace").strip()
     return str(answer.get("message") or answer.get("cause") or answer) if isinstance(answer, dict) else str(answer)
-
-
-def _words_of(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def _api(text: str) -> tuple[int, int]:

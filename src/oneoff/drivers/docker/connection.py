@@ -1,121 +1,237 @@
-"""The two streams for which a general HTTP library is too slow or too tidy: a container's attached output, and its log.
+"""HTTP/1.1 to one engine over kept connections, one exchange at a time on each. Called by `client`.
 
-Docker writes each log record as one chunk of its own: 30 microseconds in a library that parses chunks with care, well
-under one here. Called by `logs` and `live`; addresses and API version come from `client`.
+A general client library takes a millisecond of processor time for each call and 30 microseconds for each chunk: Docker
+is called six times for a run and sends a log record as one chunk. So bytes are moved here, and parsed by httptools.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlencode
+import select
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
-from oneoff.drivers.docker.client import Engine
-from oneoff.errors import ContainerGone, EngineUnavailable
+import httptools
 
+_PORT = 2375
 _BLOCK = 1 << 18
-_LONGEST_HEAD = 1 << 16
+_BUFFER = 1 << 16
+_CONNECT_SECONDS = 10.0
+_WRITE_SECONDS = 120.0
+_MOST_KEPT = 32
+_KEPT_SECONDS = 60.0
 
 
-@asynccontextmanager
-async def open_log(engine: Engine, container_id: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The body of GET /containers/ID/logs in large blocks. A body cut short raises EngineUnavailable."""
-    path = f"/containers/{container_id}/logs?{urlencode(params)}"
-    async with _exchange(engine, "GET", path, {}) as (reader, head):
-        if "transfer-encoding: chunked" in head.lower():
-            yield _read_chunked(reader)
-        else:
-            # An empty log comes with Content-Length: 0.
-            yield _read_plain(reader, _content_length(head))
+class BrokenExchange(Exception):
+    """No connection, no answer, an answer cut short, or one that is not HTTP. The request may have taken effect."""
 
 
-@asynccontextmanager
-async def attach(engine: Engine, container_id: str) -> AsyncIterator[asyncio.StreamReader]:
-    """Both output streams from now on, as frames without times, on a connection that is bare after the head."""
-    path = f"/containers/{container_id}/attach?stream=1&stdout=1&stderr=1"
-    async with _exchange(engine, "POST", path, {"Connection": "Upgrade", "Upgrade": "tcp"}) as (reader, _):
-        yield reader
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`head` ends behind its last header; an iterator's length must be among them. Seconds are those without a byte of
+    the answer; None waits for ever. `is_live`: once it has begun, the answer may pause for as long as it likes."""
+
+    head: bytes
+    body: bytes | AsyncIterator[bytes]
+    read_seconds: float | None
+    is_live: bool
 
 
-@asynccontextmanager
-async def _exchange(
-    engine: Engine, method: str, path: str, headers: Mapping[str, str]
-) -> AsyncIterator[tuple[asyncio.StreamReader, str]]:
-    version = await engine.version()
-    lines = [f"{method} /v{version.api}{path} HTTP/1.1", "Host: engine", "Content-Length: 0"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    writer: asyncio.StreamWriter | None = None
-    try:
-        reader, writer = await engine.open_socket(_LONGEST_HEAD)
-        writer.write("\r\n".join([*lines, "", ""]).encode())
-        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 120)).decode("latin-1")
-        await _raise_if_refused(head, reader, path)
-        yield reader, head
-    except (OSError, EOFError, ValueError, TimeoutError) as error:
-        raise EngineUnavailable(f"the engine broke off {method} {path.partition('?')[0]}", str(error)) from error
-    finally:
-        if writer is not None:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+class Connections:
+    """To `unix://path` or `tcp://host:port`, with TLS if a context is given. Safe for concurrent use, in any number:
+    each going run holds two, its wait and its output."""
+
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
+        self._address = address
+        self._tls = tls
+        self._kept: deque[_Connection] = deque()
+
+    @asynccontextmanager
+    async def exchange(self, request: Request) -> AsyncIterator[Answer]:
+        """Send once, never again. The body of the answer is unread. Raises BrokenExchange, its methods too."""
+        connection = self._take_kept() or await self._open()
+        answer = Answer(connection.read, request)
+        sending = connection.send(request)
+        try:
+            await answer.read_head()
+            yield answer
+        finally:
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            if answer.is_reusable and sending is None and len(self._kept) < _MOST_KEPT:
+                connection.kept_since = asyncio.get_running_loop().time()
+                self._kept.append(connection)
+            else:
+                connection.close()
+
+    async def close(self) -> None:
+        """Those that are in use end with their exchanges."""
+        while self._kept:
+            self._kept.pop().close()
+
+    def _take_kept(self) -> _Connection | None:
+        now = asyncio.get_running_loop().time()
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.is_open() and now - connection.kept_since < _KEPT_SECONDS:
+                return connection
+            connection.close()
+        return None
+
+    async def _open(self) -> _Connection:
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                scheme, _, rest = self._address.partition("://")
+                if scheme == "unix":
+                    return _Connection(*await asyncio.open_unix_connection(rest, limit=_BUFFER))
+                url = urlsplit(f"//{rest}")
+                opening = asyncio.open_connection(url.hostname, url.port or _PORT, ssl=self._tls, limit=_BUFFER)
+                return _Connection(*await opening)
+        except OSError as error:  # TimeoutError is one
+            raise BrokenExchange(_words_of(error)) from error
 
 
-async def _raise_if_refused(head: str, reader: asyncio.StreamReader, path: str) -> None:
-    status = int(head.split(" ", 2)[1])
-    if status < 400:
-        return
-    words = (await reader.read(4096)).decode("utf-8", "replace").strip()
-    if status == 404:
-        raise ContainerGone(path.split("/")[2])
-    raise EngineUnavailable(f"the engine refused {path.partition('?')[0]} ({status})", words)
+class Answer:
+    """Status, headers (lower case) and body of one exchange."""
 
+    def __init__(self, read: Callable[[float | None], Awaitable[bytes]], request: Request) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._read = read
+        self._request = request
+        self._parsed = _Parsed(self.headers)
+        self._parser = httptools.HttpResponseParser(self._parsed)
 
-async def _read_chunked(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """RFC 9112, 7.1: length in hexadecimal, CRLF, data, CRLF; ends with a chunk of length 0."""
-    buffer = b""
-    while True:
-        data = await reader.read(_BLOCK)
-        if not data:
-            raise EOFError("it ended without its last chunk")
-        parts, rest, is_last = split_chunks(buffer + data if buffer else data)
-        if parts:
-            yield b"".join(parts)
-        if is_last:
+    @property
+    def is_reusable(self) -> bool:
+        """May another request follow on its connection?"""
+        return self._parsed.is_complete and "close" not in self.headers.get("connection", "")
+
+    async def read_head(self) -> None:
+        while not self._parsed.has_head:
+            if not (data := await self._read(self._request.read_seconds)):
+                raise BrokenExchange("the connection was closed without an answer")
+            self._feed(data)
+        self.status = self._parser.get_status_code()
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"".join([block async for block in self.blocks()])
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, in blocks of at most some 256 KiB."""
+        seconds = None if self._request.is_live else self._request.read_seconds
+        while True:
+            if block := self._parsed.take():
+                yield block
+            if self._parsed.is_complete:
+                return
+            if not (data := await self._read(seconds)):
+                if self._parsed.ends_with_the_connection:
+                    return
+                raise BrokenExchange("the answer was cut short")
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._parsed.is_bare:
+            self._parsed.on_body(data)
             return
-        buffer = rest
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parsed.on_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            raise BrokenExchange(f"the answer is not HTTP: {error}") from error
 
 
-def split_chunks(buffer: bytes) -> tuple[list[bytes], bytes, bool]:
-    """The complete chunks, what is left over, and whether the last chunk was seen. Raises ValueError."""
-    parts: list[bytes] = []
-    position, length = 0, len(buffer)
-    while (line := buffer.find(b"\r\n", position)) >= 0:
-        size = int(buffer[position:line], 16)
-        end = line + 2 + size
-        if end + 2 > length:
-            break
-        if buffer[end : end + 2] != b"\r\n":
-            raise ValueError("a chunk does not end where it should")
-        if size == 0:
-            return parts, b"", True
-        parts.append(buffer[line + 2 : end])
-        position = end + 2
-    return parts, buffer[position:], False
+@dataclass(slots=True)
+class _Parsed:
+    """What is known so far. httptools calls the first methods by these names."""
+
+    headers: dict[str, str]
+    parts: list[bytes] = field(default_factory=list)
+    has_head: bool = False
+    is_bare: bool = False  # after an upgrade: the bytes behind the head are no HTTP
+    is_complete: bool = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.has_head = True
+
+    def on_body(self, data: bytes) -> None:
+        self.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        self.is_complete = True
+
+    def on_upgrade(self, rest: bytes) -> None:
+        self.is_bare, self.is_complete = True, False
+        self.parts.append(rest)
+
+    @property
+    def ends_with_the_connection(self) -> bool:
+        """RFC 9112, 6.3: a body of no told length."""
+        return self.is_bare or not self.headers.keys() & {"content-length", "transfer-encoding"}
+
+    def take(self) -> bytes:
+        taken = b"".join(self.parts)
+        self.parts.clear()
+        return taken
 
 
-async def _read_plain(reader: asyncio.StreamReader, length: int) -> AsyncIterator[bytes]:
-    while length:
-        data = await reader.read(min(length, _BLOCK))
-        if not data:
-            raise EOFError(f"{length} bytes are missing")
-        length -= len(data)
-        yield data
+class _Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.kept_since = 0.0
+        self._reader = reader
+        self._writer = writer
+
+    def is_open(self) -> bool:
+        """Of a resting one. The socket itself is asked: the event loop may not have seen yet that it was closed."""
+        if self._reader.at_eof() or self._writer.is_closing():
+            return False
+        look = select.poll()
+        look.register(self._writer.get_extra_info("socket"), select.POLLIN)
+        return not look.poll(0)
+
+    def send(self, request: Request) -> asyncio.Task[None] | None:
+        """A body that has yet to be read is sent while the answer is awaited: an engine that refuses it answers before
+        it has all of it."""
+        if isinstance(request.body, bytes):
+            self._writer.write(b"%bContent-Length: %d\r\n\r\n%b" % (request.head, len(request.body), request.body))
+            return None
+        self._writer.write(request.head + b"\r\n")
+        return asyncio.create_task(self._send_body(request.body))
+
+    async def _send_body(self, body: AsyncIterator[bytes]) -> None:
+        try:
+            async for block in body:
+                self._writer.write(block)
+                async with asyncio.timeout(_WRITE_SECONDS):
+                    await self._writer.drain()
+        except Exception:  # whatever it is, there is no answer to wait for
+            self.close()
+            raise
+
+    async def read(self, seconds: float | None) -> bytes:
+        """b"" at the end."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._reader.read(_BLOCK)
+        except TimeoutError as error:
+            raise BrokenExchange(f"nothing came for {seconds:.0f} s") from error
+        except OSError as error:
+            raise BrokenExchange(_words_of(error)) from error
+
+    def close(self) -> None:
+        self._writer.transport.abort()
 
 
-def _content_length(head: str) -> int:
-    for line in head.split("\r\n"):
-        name, _, value = line.partition(":")
-        if name.lower() == "content-length":
-            return int(value)
-    raise ValueError("the answer does not say how long it is")
+def _words_of(error: Exception) -> str:
+    return str(error) or type(error).__name__

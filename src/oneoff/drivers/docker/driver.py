@@ -164,8 +164,8 @@ class DockerDriver:
         }
         call = Call("POST", f"/containers/{handle.engine_id}/start", refusals=refusals, read_seconds=300)
         try:
-            async with self._engine.stream(call) as response:
-                already = response.status_code == 304
+            async with self._engine.stream(call) as answer:
+                already = answer.status == 304
         except StartFailed:
             # A start that failed late (a lost connection to containerd, a timeout) may have happened all the same.
             if await self.inspect(handle) in (ContainerState.CREATED, ContainerState.ABSENT):

@@ -186,6 +186,6 @@ async def read_events(engine: Engine, handle: Handle, actions: Sequence[str], si
     # With `until` Podman leaves out what has just happened; Docker knows no `stream` and would go on for ever.
     end = {"stream": "false"} if (await engine.version()).is_podman else {"until": f"{time.time():.9f}"}
     params = {"since": f"{since:.0f}", "filters": filters, **end}
-    async with engine.stream(Call("GET", "/events", params=params)) as response:
-        await response.aread()
-    return [json.loads(line) for line in response.content.split(b"\n") if line.strip()]
+    async with engine.stream(Call("GET", "/events", params=params)) as answer:
+        content = await answer.read()
+    return [json.loads(line) for line in content.split(b"\n") if line.strip()]

@@ -98,13 +98,13 @@ class _Files:
         refusals: Refusals = {404: ContainerGone, 0: lambda words: StartFailed(f"{path} cannot be looked at", words)}
         call = Call("GET", f"/containers/{self._id}/archive", params={"path": path}, refusals=refusals)
         try:
-            async with self._engine.stream(call) as response:
+            async with self._engine.stream(call) as answer:
                 body = b""
-                async for data in response.aiter_raw():
+                async for data in answer.blocks():
                     body += data
                     if len(body) >= _HEAD_BYTES:
                         break
-                stat = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
+                stat = json.loads(base64.b64decode(answer.headers["x-docker-container-path-stat"]))
         except ContainerGone:
             return None
         return stat, body

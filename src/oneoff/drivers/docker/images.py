@@ -210,8 +210,8 @@ class ImageStore:
     async def _consume(self, image: ImageRef, call: Call) -> None:
         """Read a progress stream to its end: the status was 200 long before the engine knew whether it works."""
         rest = b""
-        async with self._engine.stream(call) as response:
-            async for data in response.aiter_raw():
+        async with self._engine.stream(call) as answer:
+            async for data in answer.blocks():
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     _raise_if_error(image, line)

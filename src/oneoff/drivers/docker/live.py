@@ -10,14 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from oneoff.drivers.docker.client import Engine
-from oneoff.drivers.docker.connection import attach
+from oneoff.drivers.docker.client import Call, Engine, Refusals
+from oneoff.drivers.docker.connection import Answer
 from oneoff.drivers.docker.demux import Demultiplexer, Piece
-from oneoff.errors import DriverError
+from oneoff.errors import ContainerGone, DriverError
 
 _MOST_UNREAD_BYTES = 4 << 20
 _PATIENCE_SECONDS = 1.0
-_BLOCK = 1 << 18
 
 
 class LiveOutput:
@@ -55,9 +54,9 @@ class LiveOutput:
 
     async def _drain(self, engine: Engine, container_id: str) -> None:
         try:
-            async with attach(engine, container_id) as reader:
+            async with engine.stream(_attach(container_id)) as answer:
                 self._opened.set_result(True)
-                self.is_whole = await self._copy(reader)
+                self.is_whole = await self._copy(answer)
         except DriverError:
             # What it would have told is in the engine's log as well.
             self.is_whole = False
@@ -67,9 +66,9 @@ class LiveOutput:
             # The task is not done yet while this runs.
             asyncio.get_running_loop().call_soon(self._news.set)
 
-    async def _copy(self, reader: asyncio.StreamReader) -> bool:
+    async def _copy(self, answer: Answer) -> bool:
         demultiplexer = Demultiplexer(has_times=False)
-        while data := await reader.read(_BLOCK):
+        async for data in answer.blocks():
             for piece in demultiplexer.feed(data):
                 self._unread.append(piece)
                 self._unread_bytes += len(piece.data)
@@ -82,3 +81,12 @@ class LiveOutput:
                     return False
         demultiplexer.finish()
         return True
+
+
+def _attach(container_id: str) -> Call:
+    """Both output streams from now on, as frames without times."""
+    params = {"stream": "1", "stdout": "1", "stderr": "1"}
+    headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    refusals: Refusals = {404: ContainerGone}
+    path = f"/containers/{container_id}/attach"
+    return Call("POST", path, params=params, headers=headers, refusals=refusals, is_live=True)

@@ -13,8 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from oneoff.drivers.docker.client import Engine
-from oneoff.drivers.docker.connection import open_log
+from oneoff.drivers.docker.client import Call, Engine, Refusals
 from oneoff.drivers.docker.convert import to_state
 from oneoff.drivers.docker.demux import Demultiplexer, Piece, to_time
 from oneoff.drivers.docker.ending import Ending
@@ -100,8 +99,8 @@ class LogReader:
         """Everything the engine holds, without what is kept already."""
         skip, before = dict(self._kept), dict(self._kept)
         demultiplexer = await self._demultiplexer()
-        async with open_log(self._engine, self._handle.engine_id, _params(follow=follow)) as blocks:
-            async for block in blocks:
+        async with self._engine.stream(self._call(follow=follow)) as answer:
+            async for block in answer.blocks():
                 for piece in demultiplexer.feed(block):
                     if chunk := self._take(piece, skip):
                         yield chunk
@@ -135,9 +134,8 @@ class LogReader:
         is_small = sum(self._kept.values()) <= _COUNTED_BYTES
         demultiplexer = await self._demultiplexer()
         held: dict[int, list[bytes]] = {1: [], 2: []}
-        params = _params(tail="all" if is_small else str(_TAIL_RECORDS))
-        async with open_log(self._engine, self._handle.engine_id, params) as blocks:
-            async for block in blocks:
+        async with self._engine.stream(self._call(tail="all" if is_small else str(_TAIL_RECORDS))) as answer:
+            async for block in answer.blocks():
                 for piece in demultiplexer.feed(block):
                     held[piece.stream].append(piece.data)
         demultiplexer.finish()
@@ -153,6 +151,13 @@ class LogReader:
                 return False
         return True
 
+    def _call(self, *, follow: bool = False, tail: str = "all") -> Call:
+        """The engine's log of it."""
+        params = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": tail, "follow": "1" if follow else "0"}
+        refusals: Refusals = {404: lambda _: ContainerGone(self._handle.name)}
+        path = f"/containers/{self._handle.engine_id}/logs"
+        return Call("GET", path, params=params, refusals=refusals, is_live=True)
+
     async def _demultiplexer(self) -> Demultiplexer:
         return Demultiplexer(mends_newlines=not (await self._engine.version()).is_podman)
 
@@ -166,7 +171,3 @@ def _proves_end(held: bytes, read: bytes, may_lack_newline: bool) -> bool:
     if not read.endswith(held[-len(read) :] if len(held) > len(read) else held):
         return False
     return not proof or held.find(proof) == len(held) - len(proof)
-
-
-def _params(*, follow: bool = False, tail: str = "all") -> dict[str, str]:
-    return {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": tail, "follow": "1" if follow else "0"}
