@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -14,8 +14,7 @@ from oneoff.api.door import API
 from oneoff.api.requests import context_of
 from oneoff.api.shapes import LogPage
 from oneoff.operations import logs, runs
-from oneoff.operations.context import Context
-from oneoff.operations.logs import Changed, Ended, Output
+from oneoff.operations.logs import Changed, Ended, Event, Output, Quiet
 
 router = APIRouter(prefix=API, tags=["logs"])
 
@@ -65,25 +64,29 @@ async def stream_logs(
 ) -> Response:
     """The output as it comes, after what is stored already, until the run has ended. The `id` of an event is its
     position. A stream that stops without `end` is taken up again with the last one."""
-    context = context_of(request)
-    await runs.get_run(context, run_id)
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
         after = min(int(last_event_id[:19]), 1 << 62)
-    events = _to_events(context, run_id, after, (stream,) if stream else _BOTH)
-    return StreamingResponse(events, media_type="text/event-stream", headers=_UNBUFFERED)
+    events = logs.follow(context_of(request), run_id, after, (stream,) if stream else _BOTH)
+    # The first one comes at once, or the run is unknown: then this is no stream at all.
+    first = await anext(events, Quiet())
+    return StreamingResponse(_to_stream(first, events), media_type="text/event-stream", headers=_UNBUFFERED)
 
 
-async def _to_events(context: Context, run_id: str, after: int, streams: tuple[str, ...]) -> AsyncIterator[bytes]:
-    async with aclosing(logs.follow(context, run_id, after, streams)) as followed:
-        async for event in followed:
-            if isinstance(event, Output):
-                yield b"".join(
-                    b"event: log\nid: %d\ndata: %b\n\n" % (record.position, to_json(to_log_record(record)))
-                    for record in event.records
-                )
-            elif isinstance(event, Changed):
-                yield b"event: status\ndata: %b\n\n" % to_json(to_run(event.view))
-            elif isinstance(event, Ended):
-                yield b"event: end\ndata: %b\n\n" % to_json(to_run(event.view))
-            else:
-                yield b": still here\n\n"
+async def _to_stream(first: Event, events: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:
+    async with aclosing(events):
+        yield _to_text(first)
+        async for event in events:
+            yield _to_text(event)
+
+
+def _to_text(event: Event) -> bytes:
+    if isinstance(event, Output):
+        return b"".join(
+            b"event: log\nid: %d\ndata: %b\n\n" % (record.position, to_json(to_log_record(record)))
+            for record in event.records
+        )
+    if isinstance(event, Changed):
+        return b"event: status\ndata: %b\n\n" % to_json(to_run(event.view))
+    if isinstance(event, Ended):
+        return b"event: end\ndata: %b\n\n" % to_json(to_run(event.view))
+    return b": still here\n\n"

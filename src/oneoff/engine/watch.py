@@ -68,7 +68,6 @@ class Watch:
     ) -> None:
         run = self._run
         while not exited.done():
-            changed.clear()
             if run.stop_kind is None:
                 run = await self._keep_time(run)
             if run.stop_kind is not None and not self._stop_sent:
@@ -77,8 +76,9 @@ class Watch:
             await self._look_up(exited, output, changed, self._seconds_to_next(run))
             if output is not None and output.done() and not exited.done():
                 output.result()  # the engine went away in the middle: raises, and the executor attaches again
-                output = None
-            if not exited.done():
+                output = None  # mostly the exit follows at once
+            elif not exited.done():
+                changed.clear()
                 run = await self._context.database.read(self._reread)
 
     async def _look_up(

@@ -13,8 +13,10 @@ from oneoff.logs.cursor import LogCursor
 from oneoff.logs.folder import log_folder
 from oneoff.logs.record import LogRecord as LogRecord
 from oneoff.operations.context import Context
+from oneoff.operations.ids import check_id
 from oneoff.operations.runs import RunView, view_run
 from oneoff.store import runs
+from oneoff.store.dialect import Connection
 
 _SHORTEST_DELAY = 0.01
 _LONGEST_DELAY = 0.2
@@ -173,7 +175,11 @@ def _read_some(cursor: LogCursor) -> list[LogRecord]:
 
 
 async def _open(context: Context, run_id: str, after: int, streams: Collection[str]) -> tuple[Run, LogCursor]:
-    run = (await view_run(context, run_id)).run
-    box = await context.database.read(lambda c: runs.fetch_sealed_variables(c, run_id))
+    check_id("run", run_id)
+
+    def work(connection: Connection) -> tuple[Run, bytes]:
+        return runs.get_run(connection, run_id), runs.fetch_sealed_variables(connection, run_id)
+
+    run, box = await context.database.read(work)
     secrets = open_secret_values(context, run_id, box)
     return run, LogCursor(log_folder(context.settings.logs_dir, run_id), after, streams, secrets)
