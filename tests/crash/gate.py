@@ -30,6 +30,8 @@ class Gate:
                 self._answer(self._waiting.pop(word))
 
     def close(self) -> None:
+        # Ends `accept` in its thread, which else takes a connection of the next listener with this file's number.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:

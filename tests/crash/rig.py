@@ -41,6 +41,8 @@ class Oracle:
         return [line.partition(" ")[2] for line in self._file.read_text().splitlines() if line.startswith(run_id + " ")]
 
     def close(self) -> None:
+        # Ends `accept` in its thread, which else takes a connection of the next listener with this file's number.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def command(gate: Gate, truth: Oracle) -> dict[str, object]:
 def test_the_engine_is_killed_under_a_running_run(
     tmp_path: Path, truth: Oracle, live_restore: bool, ends_meanwhile: bool
 ) -> None:
-    gate = Gate()
     with (
+        closing(Gate()) as gate,
         private_dockerd(tmp_path, live_restore=live_restore) as engine,
         Server(tmp_path / "data", "docker", engine.host) as server,
     ):
