@@ -9,7 +9,7 @@ from hypothesis import settings
 settings.register_profile("oneoff", deadline=None)
 settings.load_profile("oneoff")
 
-pytest_plugins = ["tests.rig.fixtures", "tests.rig.schema", "tests.operations.first_start"]
+pytest_plugins = ["tests.rig.fixtures", "tests.rig.schema", "tests.crash.starting", "tests.operations.first_start"]
 
 
 @pytest.fixture

@@ -18,13 +18,6 @@ def truth(tmp_path: Path) -> Iterator[Oracle]:
         yield watching
 
 
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    made = Nursery()
-    yield made
-    made.close()
-
-
 @pytest.fixture(params=["oci", "docker"])
 def server(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[Server]:
     """Not started. Its service `shop/production` is on the host's network, so that its runs reach the oracle."""

@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 
 from tests.crash.left_behind import left_behind
+from tests.crash.nursery import Nursery
 from tests.crash.rig import Oracle, Server, wait_until
 
 SLOTS, QUICK, LONG, QUEUED = 3, 4, 12, 2
 
 
 @pytest.mark.timeout(120)
-def test_killed_and_then_canceled_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, truth: Oracle) -> None:
-    with Server(tmp_path / "data", "oci", options={"ONEOFF_SLOTS": str(SLOTS)}) as server:
+def test_killed_and_then_canceled_in_the_middle_it_leaves_nothing_behind(
+    tmp_path: Path, truth: Oracle, nursery: Nursery
+) -> None:
+    with Server(tmp_path / "data", "oci", options={"ONEOFF_SLOTS": str(SLOTS)}, nursery=nursery) as server:
         server.start()
         service_id = server.create_service()
         shell = f'echo "$ONEOFF_RUN_ID start $ONEOFF_BATCH_INDEX" | nc 127.0.0.1 {truth.port} > /dev/null; exec sleep'

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.gate import Gate
+from tests.crash.nursery import Nursery
 from tests.crash.rig import Oracle, Server, wait_until
 from tests.rig.dockerd import private_dockerd
 
@@ -30,12 +31,12 @@ def command(gate: Gate, truth: Oracle) -> dict[str, object]:
 @pytest.mark.parametrize("live_restore", [True, False], ids=["live-restore", "without"])
 @pytest.mark.parametrize("ends_meanwhile", [True, False], ids=["ends-meanwhile", "goes-on"])
 def test_the_engine_is_killed_under_a_running_run(
-    tmp_path: Path, truth: Oracle, live_restore: bool, ends_meanwhile: bool
+    tmp_path: Path, truth: Oracle, nursery: Nursery, live_restore: bool, ends_meanwhile: bool
 ) -> None:
     with (
         closing(Gate()) as gate,
         private_dockerd(tmp_path, live_restore=live_restore) as engine,
-        Server(tmp_path / "data", "docker", engine.host) as server,
+        Server(tmp_path / "data", "docker", engine.host, nursery=nursery) as server,
     ):
         server.start()
         run = server.create_run(server.create_service(), command(gate, truth), "one")

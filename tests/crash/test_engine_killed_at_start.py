@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.gate import Gate
+from tests.crash.nursery import Nursery
 from tests.crash.rig import Oracle, Server, wait_until
 from tests.crash.test_engine_killed import command
 from tests.rig.dockerd import private_dockerd
@@ -34,13 +35,13 @@ def slow_runtime(folder: Path) -> tuple[tuple[str, ...], Path]:
 @pytest.mark.parametrize("with_server", [True, False], ids=["with-the-server", "alone"])
 @pytest.mark.parametrize("live_restore", [True, False], ids=["live-restore", "without"])
 def test_a_command_whose_start_the_engine_has_forgotten_is_lost_and_not_begun_again(
-    tmp_path: Path, truth: Oracle, with_server: bool, live_restore: bool
+    tmp_path: Path, truth: Oracle, nursery: Nursery, with_server: bool, live_restore: bool
 ) -> None:
     options, hold = slow_runtime(tmp_path)
     with (
         closing(Gate()) as gate,
         private_dockerd(tmp_path, live_restore=live_restore, options=options) as engine,
-        Server(tmp_path / "data", "docker", engine.host) as server,
+        Server(tmp_path / "data", "docker", engine.host, nursery=nursery) as server,
     ):
         server.start()
         run = server.create_run(server.create_service(), command(gate, truth), "one")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.crash.left_behind import docker
+from tests.crash.nursery import Nursery
 from tests.crash.rig import Server
 from tests.rig.dockerd import private_dockerd
 from tests.rig.images import image_ref
@@ -46,14 +47,16 @@ class Client:
 
 
 @pytest.fixture(scope="module", params=["oci", "docker"])
-def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(
+    request: pytest.FixtureRequest, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
     """A server with one service for each image of the rig."""
     folder = tmp_path_factory.mktemp(f"scenarios-{request.param}")
     if request.param == "oci":
-        with Server(folder / "data", "oci") as server:
+        with Server(folder / "data", "oci", nursery=nursery) as server:
             yield prepared(server)
         return
-    with private_dockerd(folder) as engine, Server(folder / "data", "docker", engine.host) as server:
+    with private_dockerd(folder) as engine, Server(folder / "data", "docker", engine.host, nursery=nursery) as server:
         yield prepared(server)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.nursery import Nursery
 from tests.crash.rig import Server
 from tests.rig import images, layout
 from tests.rig.dockerd import private_dockerd
@@ -41,15 +42,15 @@ MOST_GROWTH_KB = 64 << 10
 
 
 @pytest.fixture(params=["oci", "docker", "podman"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[Server]:
     """Started, with the service of `image`."""
     data = tmp_path / "data"
     if request.param == "oci":
-        with Server(data, "oci") as made:
+        with Server(data, "oci", nursery=nursery) as made:
             yield made
         return
     private = private_dockerd if request.param == "docker" else private_podman
-    with private(tmp_path) as engine, Server(data, "docker", engine.host) as made:
+    with private(tmp_path) as engine, Server(data, "docker", engine.host, nursery=nursery) as made:
         yield made
 
 

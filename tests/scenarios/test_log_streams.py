@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.nursery import Nursery
 from tests.crash.rig import Server, wait_until
 from tests.engine.receivers import parse
 from tests.rig.rsyslog import Rsyslog
@@ -30,8 +31,9 @@ def rsyslog(tmp_path: Path) -> Iterator[Rsyslog]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path / "data", "oci", options={"ONEOFF_LOG_STREAM_CONFIRM_SECONDS": "3s"}) as made:
+def server(tmp_path: Path, nursery: Nursery) -> Iterator[Server]:
+    options = {"ONEOFF_LOG_STREAM_CONFIRM_SECONDS": "3s"}
+    with Server(tmp_path / "data", "oci", options=options, nursery=nursery) as made:
         made.start()
         yield made
 
