@@ -18,9 +18,20 @@ def anyio_backend() -> str:
 
 
 # What takes longest begins first, so that two workers end at about the same time.
-_LONG = ("test_campaign", "test_cron_transitions", "test_demo", "test_many_going", "test_large_logs", "test_bench")
+_LONG = (
+    "test_campaign",
+    "test_demo",
+    "test_large_logs",
+    "test_bench",
+    "test_many_going",
+    "test_cron_transitions",
+    "test_year_of_crons",
+    "scenarios/test_postgres",
+    "scenarios/test_log_streams",
+)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONG))
+    order = {name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: min((order[name] for name in order if name in item.nodeid), default=len(order)))
