@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import subprocess
@@ -132,6 +133,38 @@ def test_a_writer_goes_on_behind_a_torn_record(tmp_path: Path) -> None:
     again.append("stdout", 3, b" and more")
     assert again.finish() == LogEnd(14, 0, 0)
     assert joined(read_all(tmp_path), "stdout") == b"whole and more"
+
+
+def test_all_parts_are_durable_before_the_log_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noting(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    LogWriter(tmp_path, 1000).append("stdout", 1, b"a" * 600)  # by a writer that was killed behind its first part
+    writer = LogWriter(tmp_path, 1000)
+    writer.append("stdout", 2, b"b" * 10)
+    writer.finish()
+    parts = [path.name for path in part_paths(tmp_path)]
+    assert len(parts) == 2
+    assert synced == [*parts, "end.json.new", tmp_path.name]
+
+
+def test_the_disk_is_told_of_each_byte_once_long_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, offset, length, _advice: told.append((offset, length)))
+    writer = LogWriter(tmp_path, NO_CAP)
+    for _ in range(160):
+        writer.append("stdout", 1, b"x" * 200_000)
+    size = part_paths(tmp_path)[0].stat().st_size
+    assert [offset for offset, _ in told] == [0, *itertools.accumulate(length for _, length in told[:-1])]
+    assert 0 <= size - sum(length for _, length in told) < 8 << 20
+    writer.close()
 
 
 @pytest.fixture

@@ -72,8 +72,17 @@ def write_end(folder: Path, end: LogEnd) -> None:
     sync_folder(folder)
 
 
+def sync_part(path: Path) -> None:
+    """Durable when it returns, whoever wrote it."""
+    _sync(path, os.O_RDONLY)
+
+
 def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:

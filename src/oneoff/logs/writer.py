@@ -10,10 +10,11 @@ import errno
 import os
 from pathlib import Path
 
-from oneoff.logs.folder import LogEnd, part_path, part_paths, read_end, write_end
+from oneoff.logs.folder import LogEnd, part_path, part_paths, read_end, sync_part, write_end
 from oneoff.logs.record import HEADER, STREAMS
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_WRITE_BACK_BYTES = 8 << 20  # so much may wait in memory before the disk is told to begin
 _LATER_PARTS = 16  # the later half of the cap is divided into so many files: that is how finely it is trimmed
 
 
@@ -33,6 +34,7 @@ class LogWriter:
         self.stderr_bytes = 0
         self._fd = -1
         self._size = 0
+        self._written_back = 0  # up to this offset of the part the disk has been told
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._recover()
 
@@ -65,8 +67,8 @@ class LogWriter:
             return ended
         end = LogEnd(self.stdout_bytes, self.stderr_bytes, self.missing_bytes)
         try:
-            if self._fd >= 0:
-                os.fsync(self._fd)
+            for path in self._stored:
+                sync_part(path)
             write_end(self._folder, end)
         except OSError as problem:
             if problem.errno not in _NO_ROOM:
@@ -92,7 +94,7 @@ class LogWriter:
             if problem.errno not in _NO_ROOM:
                 raise
             return
-        self._size = os.fstat(self._fd).st_size
+        self._size = self._written_back = os.fstat(self._fd).st_size
         self._stored[path] = 0
         self._trim()
 
@@ -123,13 +125,22 @@ class LogWriter:
         self._size += whole
         path = next(reversed(self._stored))
         self._stored[path] += length
+        self._begin_write_back()
+
+    def _begin_write_back(self) -> None:
+        """What is not wanted any more is written at once: so `finish` finds little left to wait for. The kernel drops
+        clean pages only, and these are not clean yet: they stay where a follower reads them."""
+        waiting = self._size - self._written_back
+        if waiting >= _WRITE_BACK_BYTES:
+            os.posix_fadvise(self._fd, self._written_back, waiting, os.POSIX_FADV_DONTNEED)
+            self._written_back = self._size
 
     def _recover(self) -> None:
         for path in part_paths(self._folder):
             self._stored[path] = 0
             self.close()
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-            self._size = self._scan(path)
+            self._size = self._written_back = self._scan(path)
         if self._fd >= 0:
             os.ftruncate(self._fd, self._size)
 
