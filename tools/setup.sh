@@ -5,6 +5,9 @@
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
 
+# Containers often set it. Here hundreds of Python processes begin, and each would compile the same code anew.
+unset PYTHONDONTWRITEBYTECODE
+
 say() { printf '%s\n' "$*"; }
 
 # stop WHAT HELP: end with what is missing and the command that helps.
