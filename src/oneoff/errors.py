@@ -401,7 +401,7 @@ class ServiceHasJobs(Conflict):
 
     def __init__(self, path: str, jobs: int) -> None:
         super().__init__(
-            f"{path} has {jobs} saved jobs: delete them first, or together with the service by "
+            f"{path} has saved jobs ({jobs}): delete them first, or together with the service by "
             f"`oneoff service delete {path} --with-jobs` (with_jobs=true)"
         )
 
@@ -411,7 +411,7 @@ class JobHasCrons(Conflict):
 
     def __init__(self, path: str, crons: int) -> None:
         super().__init__(
-            f"{path} has {crons} crons: delete them first, or together with the job by "
+            f"{path} has crons ({crons}): delete them first, or together with the job by "
             f"`oneoff job delete {path} --with-crons` (with_crons=true)"
         )
 
