@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oneoff.drivers.docker.client import Call, Engine, to_request
-from oneoff.drivers.docker.connection import Answer, BrokenExchange, Connections, Request
+from oneoff.drivers.docker.connection import Answer, BrokenExchange, Connections, Request, _Connection
 from oneoff.errors import ContainerGone, DriverUnavailable, EngineUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -113,6 +113,39 @@ async def test_a_connection_is_not_kept_with_a_body_that_was_not_read(
     assert engine.accepted == 2
 
 
+@pytest.mark.parametrize("how", [b"HTTP/1.1 200 OK\r\nConnection: Close", b"HTTP/1.0 200 OK"])
+async def test_a_connection_that_the_engine_will_close_is_not_kept(
+    engine: ScriptedEngine, connections: Connections, how: bytes
+) -> None:
+    engine.will_answer(how + b"\r\nContent-Length: 2\r\n\r\nok", OK)
+    assert [await ask(connections) for _ in range(2)] == [b"ok", b"ok"]
+    assert engine.accepted == 2
+
+
+@pytest.mark.parametrize("more", [b"junk", OK])
+async def test_a_connection_is_not_kept_when_more_came_than_was_asked_for(
+    engine: ScriptedEngine, connections: Connections, more: bytes
+) -> None:
+    engine.will_answer(OK + more, OK)
+    with pytest.raises(BrokenExchange, match="not HTTP"):
+        await ask(connections)
+    assert await ask(connections) == b"ok"
+    assert engine.accepted == 2
+
+
+@pytest.mark.parametrize("cut", [0, 10, 25])
+async def test_the_answer_is_the_one_behind_those_that_announce_it(
+    engine: ScriptedEngine, connections: Connections, cut: int
+) -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    engine.pieces = lambda data: [data[:cut], data[cut:]]
+    engine.will_answer(interim + OK, OK)
+    async with connections.exchange(GET) as answer:
+        assert (answer.status, answer.headers, await answer.read()) == (200, {"content-length": "2"}, b"ok")
+    assert await ask(connections) == b"ok"
+    assert engine.accepted == 1
+
+
 async def test_a_body_of_no_told_length_ends_with_the_connection(
     engine: ScriptedEngine, connections: Connections
 ) -> None:
@@ -157,6 +190,14 @@ async def test_an_engine_that_does_not_answer_is_waited_for_as_long_as_was_said(
     for _ in range(2):  # before the head, and within the body
         with pytest.raises(BrokenExchange, match="nothing came"):
             await ask(connections, hasty)
+
+
+async def test_a_connection_that_the_kernel_gives_up_is_an_error_also_where_nothing_limits_the_wait() -> None:
+    reader = asyncio.StreamReader()
+    reader.set_exception(TimeoutError(110, "Connection timed out"))
+    writer = asyncio.StreamWriter(asyncio.Transport(), asyncio.Protocol(), reader, asyncio.get_running_loop())
+    with pytest.raises(BrokenExchange, match="Connection timed out"):
+        await _Connection(reader, writer).read(None)
 
 
 async def test_a_live_answer_may_pause(engine: ScriptedEngine, connections: Connections) -> None:
@@ -216,9 +257,27 @@ async def test_what_the_engine_says_becomes_the_error_that_the_call_names(engine
     await client.close()
 
 
-def test_addresses_of_engines_that_cannot_be_used_are_refused() -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        "/var/run/docker.sock",
+        "ssh://host",
+        "tcp://host:x",
+        "tcp://host:99999",
+        "tcp://::1:2375",
+        "tcp://[::1",
+        "tcp://a..b",
+        "tcp://host/prefix",
+    ],
+)
+def test_addresses_of_engines_that_cannot_be_used_are_refused(host: str) -> None:
     with pytest.raises(DriverUnavailable, match="unix:///path"):
-        Engine("/var/run/docker.sock")
+        Engine(host)
+
+
+@pytest.mark.parametrize("host", ["tcp://host", "tcp://[::1]:2375", "http://127.0.0.1:2375/", "https://host:2376"])
+def test_addresses_of_engines_elsewhere_can_be_used(host: str) -> None:
+    assert not Engine(host).is_local
 
 
 @settings(deadline=None)

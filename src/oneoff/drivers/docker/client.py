@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from oneoff.drivers.docker.connection import Answer, BrokenExchange, Connections, Request
 from oneoff.errors import DriverError, DriverUnavailable, EngineUnavailable
@@ -158,12 +158,21 @@ def _open(host: str) -> Connections:
     scheme, found, address = host.partition("://")
     if found and scheme == "unix":
         return Connections(host)
-    if found and scheme in {"tcp", "http", "https"}:
+    if found and scheme in {"tcp", "http", "https"} and _is_place(address):
         context = _tls_context()
         if scheme == "https" and context is None:
             context = ssl.create_default_context()
         return Connections(f"tcp://{address}", context)
     raise DriverUnavailable(f"DOCKER_HOST {host!r} cannot be used: write unix:///path/to/socket or tcp://host:port")
+
+
+def _is_place(address: str) -> bool:
+    """`host:port`, which may lack either."""
+    try:
+        url = urlsplit(f"//{address}")
+        return url.path in ("", "/") and url.port != 0 and bool((url.hostname or "localhost").encode("idna"))
+    except ValueError:  # "Port could not be cast to integer value", "Invalid IPv6 URL", "label too long"
+        return False
 
 
 def _tls_context() -> ssl.SSLContext | None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
@@ -24,6 +25,7 @@ _CONNECT_SECONDS = 10.0
 _WRITE_SECONDS = 120.0
 _MOST_KEPT = 32
 _KEPT_SECONDS = 60.0
+_INTERIM = (100, 102, 103)  # RFC 9110, 15.2: the answer comes behind these
 
 
 class BrokenExchange(Exception):
@@ -60,14 +62,14 @@ class Connections:
             await answer.read_head()
             yield answer
         finally:
-            if sending is not None:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
             if answer.is_reusable and sending is None and len(self._kept) < _MOST_KEPT:
                 connection.kept_since = asyncio.get_running_loop().time()
                 self._kept.append(connection)
             else:
                 connection.close()
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
 
     async def close(self) -> None:
         """Those that are in use end with their exchanges."""
@@ -105,12 +107,12 @@ class Answer:
         self._read = read
         self._request = request
         self._parsed = _Parsed(self.headers)
-        self._parser = httptools.HttpResponseParser(self._parsed)
+        self._parser = self._parsed.parser = httptools.HttpResponseParser(self._parsed)
 
     @property
     def is_reusable(self) -> bool:
         """May another request follow on its connection?"""
-        return self._parsed.is_complete and "close" not in self.headers.get("connection", "")
+        return self._parsed.is_complete and self._parsed.may_follow
 
     async def read_head(self) -> None:
         while not self._parsed.has_head:
@@ -146,6 +148,7 @@ class Answer:
         except httptools.HttpParserUpgrade as upgrade:
             self._parsed.on_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
+            self._parsed.may_follow = False
             raise BrokenExchange(f"the answer is not HTTP: {error}") from error
 
 
@@ -154,10 +157,16 @@ class _Parsed:
     """What is known so far. httptools calls the first methods by these names."""
 
     headers: dict[str, str]
+    parser: Any = None
     parts: list[bytes] = field(default_factory=list)
     has_head: bool = False
     is_bare: bool = False  # after an upgrade: the bytes behind the head are no HTTP
     is_complete: bool = False
+    may_follow: bool = False  # another answer, on the same connection
+
+    def on_message_begin(self) -> None:
+        if self.is_complete:
+            raise ValueError("one more answer than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -169,7 +178,11 @@ class _Parsed:
         self.parts.append(data)
 
     def on_message_complete(self) -> None:
-        self.is_complete = True
+        if self.parser.get_status_code() in _INTERIM:
+            self.has_head = False
+            self.headers.clear()
+            return
+        self.is_complete, self.may_follow = True, self.parser.should_keep_alive()
 
     def on_upgrade(self, rest: bytes) -> None:
         self.is_bare, self.is_complete = True, False
@@ -224,10 +237,9 @@ class _Connection:
         try:
             async with asyncio.timeout(seconds):
                 return await self._reader.read(_BLOCK)
-        except TimeoutError as error:
-            raise BrokenExchange(f"nothing came for {seconds:.0f} s") from error
-        except OSError as error:
-            raise BrokenExchange(_words_of(error)) from error
+        except OSError as error:  # TimeoutError is one: ours has no number, the kernel's has
+            is_ours = isinstance(error, TimeoutError) and error.errno is None
+            raise BrokenExchange(f"nothing came for {seconds} s" if is_ours else _words_of(error)) from error
 
     def close(self) -> None:
         self._writer.transport.abort()
