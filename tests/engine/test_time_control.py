@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from oneoff.core.clock import to_us
 from oneoff.core.run import Reason, Run
@@ -58,6 +58,24 @@ async def test_an_extended_run_goes_on_past_its_first_limit_and_ends_at_the_new_
     assert ended.reason is Reason.TIMED_OUT
     assert ended.finished_at is not None
     assert ended.finished_at >= START + timedelta(seconds=200)
+
+
+async def test_a_run_that_is_extended_while_its_time_is_found_to_be_over_goes_on(
+    world: World, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extend_before(connection: Connection, run_id: str, limit: int, at: datetime) -> bool:
+        if limit == 100:
+            assert runs.extend_if_going(connection, run_id, 200)
+        return time_out(connection, run_id, limit, at)
+
+    time_out = runs.time_out
+    monkeypatch.setattr(runs, "time_out", extend_before)
+    run_id = await accept_with(world)
+    await start_server()
+    await world.until_status(run_id, "running")
+    going = await let_pass(world, run_id, 150)
+    assert (going.status, going.timeout_seconds, going.stop_kind) == ("running", 200, None)
+    assert (await let_pass(world, run_id, 200)).reason is Reason.TIMED_OUT
 
 
 async def test_a_driver_that_enforces_deadlines_is_told_also_by_the_server_after_the_one_that_died(

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from oneoff import journal
-from oneoff.core.outcome import Exit, StopKind
+from oneoff.core.outcome import Exit
 from oneoff.core.run import Run
 from oneoff.drivers.driver import Handle, LogPosition
 from oneoff.engine.context import Context
@@ -151,11 +151,11 @@ class Watch:
         return runs.get_run(connection, self._run.id)
 
     async def _time_is_over(self, run: Run) -> Run:
-        """Commit who ends it before any signal is sent."""
+        """Commit who ends it before any signal is sent; not if it was extended since it was read."""
         now = self._context.clock.now()
 
         def work(connection: Connection) -> Run:
-            runs.request_stop(connection, run.id, StopKind.TIMEOUT, None, now)
+            runs.time_out(connection, run.id, run.timeout_seconds, now)
             return runs.get_run(connection, run.id)
 
         return await self._context.database.run(work)

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, or_, select, union_all, update
 
 from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
@@ -394,7 +394,19 @@ def end_if_queued(connection: Connection, run_id: str, end: End) -> bool:
 
 def request_stop(connection: Connection, run_id: str, kind: StopKind, actor: str | None, at: datetime) -> bool:
     """Commit who asks for the end of a starting or running run. The first request stays: False when there is one."""
-    guard = and_(runs.c.id == run_id, runs.c.status.in_(_ON_NODE), runs.c.stop_kind.is_(None))
+    return _request_stop(connection, runs.c.id == run_id, kind, actor, at)
+
+
+def time_out(connection: Connection, run_id: str, timeout_seconds: int, at: datetime) -> bool:
+    """The same when its time is over; False also when it was extended meanwhile, and so has another limit."""
+    guard = and_(runs.c.id == run_id, runs.c.timeout_seconds == timeout_seconds)
+    return _request_stop(connection, guard, StopKind.TIMEOUT, None, at)
+
+
+def _request_stop(
+    connection: Connection, which: ColumnElement[bool], kind: StopKind, actor: str | None, at: datetime
+) -> bool:
+    guard = and_(which, runs.c.status.in_(_ON_NODE), runs.c.stop_kind.is_(None))
     values = {"stop_kind": kind.value, "stop_actor": actor, "stop_at": to_us(at)}
     return connection.execute(update(runs).where(guard).values(values)).rowcount == 1
 
