@@ -24,7 +24,7 @@ from oneoff.operations.cron_runs import CronRuns
 from oneoff.operations.crons import Cron
 from oneoff.operations.variables import VariableChange
 from oneoff.store import installation, runs, tables, ticks
-from tests.engine.test_scheduler import Town
+from tests.engine.test_scheduler import MINUTE, Town
 from tests.operations.home import NEXT_DIGEST, NEXT_IMAGE, open_home
 from tests.operations.test_crons import START, StillClock
 
@@ -315,7 +315,7 @@ async def test_runs_of_one_job_made_ahead_are_as_old_as_their_order_says(town: C
 async def test_a_run_that_must_end_by_a_time_of_day_is_not_accepted_behind_it(town: Coming) -> None:
     """Jitter puts the moment of acceptance right before that time, and the scheduler is a second late."""
     cron = await town.add_cron("* * * * *", jitter_seconds=59, overlap="allow")
-    schedule, instant = schedule_of(cron), START.replace(second=0)
+    schedule, instant = schedule_of(cron), START.replace(second=0) + MINUTE
     while fire_time(schedule, instant).second != 59:
         instant += timedelta(minutes=1)
     end = instant + timedelta(minutes=1)
@@ -325,3 +325,22 @@ async def test_a_run_that_must_end_by_a_time_of_day_is_not_accepted_behind_it(to
         await town.scheduler.tick()
     (run,) = [run for run in await town.runs() if run.scheduled_for == instant]
     assert run.must_end_at == end + timedelta(days=1)
+
+
+async def test_an_instant_that_jitter_holds_back_is_not_lost_when_the_one_before_fires_behind_it(town: Coming) -> None:
+    """Jitter puts the first right before the second, and the scheduler is a second late."""
+    cron = await town.add_cron("* * * * *", jitter_seconds=59, overlap="allow")
+    schedule, first = schedule_of(cron), START.replace(second=0) + MINUTE
+    while fire_time(schedule, first).second != 59 or fire_time(schedule, first + MINUTE).second < 3:
+        first += MINUTE
+    second = first + MINUTE
+    for moment in (second - timedelta(seconds=1.5), second + timedelta(seconds=0.5)):
+        made = town.made
+        town.clock.time = moment
+        await town.scheduler.tick()
+    assert town.made == made  # the first is the one that was made ahead
+    town.clock.time = second + MINUTE
+    await town.scheduler.tick()
+    assert {first, second} <= {run.scheduled_for for run in await town.runs()}
+    ledger = [row.due_at for row in await crons.list_ticks(town.context, cron.id, None, 100, None)]
+    assert {first, second} <= set(ledger)

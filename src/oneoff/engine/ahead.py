@@ -16,7 +16,7 @@ from oneoff.core.run import Run
 from oneoff.core.ticks import fire_time
 from oneoff.engine.ledger import absences_of, move_of, schedule_of, settle_due
 from oneoff.store import crons
-from oneoff.store.crons import Cron
+from oneoff.store.crons import Cron, CursorMove
 from oneoff.store.database import Connection
 
 _MOST = 2000  # some 3 kB each
@@ -45,7 +45,7 @@ class Made:
 
     cron: Cron
     instant: datetime
-    next_due_at: datetime | None
+    move: CursorMove  # to `since`, not further: behind it jitter may hold back the next instant already
     new: NewRun
     since: datetime
     until: datetime
@@ -84,7 +84,7 @@ def _make_if_simple(cron: Cron, cron_runs: CronRuns) -> Made | None:
     if settled.rows or len(settled.to_fire) != 1 or fire_time(schedule, settled.to_fire[0]) != at:
         return None
     new = cron_runs.make(cron, settled.to_fire[0], at)
-    next_due_at = move_of(cron, settled.cursor, None).next_due_at
+    move = move_of(cron, settled.cursor, None)
     # Then something else is to be done, or it must end on another day.
-    ends = [each for each in (next_due_at, new[0].must_end_at) if each is not None]
-    return Made(cron, settled.to_fire[0], next_due_at, new, at, min(at + _KEEPS, *ends))
+    ends = [each for each in (move.next_due_at, new[0].must_end_at) if each is not None]
+    return Made(cron, settled.to_fire[0], move, new, at, min(at + _KEEPS, *ends))

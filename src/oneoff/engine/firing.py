@@ -4,6 +4,7 @@ together with their runs."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from oneoff.core.firing import Surroundings, obstacle
@@ -80,7 +81,7 @@ class Firing:
             return ()
         alerted_at = watch_success(self._context, self._connection, cron, self.now)
         if made is not None and not absences:
-            self._moves.append(CursorMove(cron.id, cron.version, self.now, made.next_due_at, alerted_at))
+            self._moves.append(replace(made.move, alerted_at=alerted_at))
             return (made.instant,)
         settled = settle_due(schedule_of(cron), cron.cursor, self.now, absences)
         self._ticks += to_ticks(cron, settled.rows, self.now)
