@@ -208,6 +208,13 @@ async def test_a_live_answer_may_pause(engine: ScriptedEngine, connections: Conn
             await ask(connections, live)
 
 
+async def test_a_refusal_of_a_live_answer_may_not_pause(engine: ScriptedEngine, connections: Connections) -> None:
+    engine.will_answer(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\npart")
+    live = Request(GET.head, b"", read_seconds=0.02, is_live=True)
+    with pytest.raises(BrokenExchange, match="nothing came"):
+        await ask(connections, live)
+
+
 async def test_a_refusal_before_the_whole_body_was_sent_is_told(
     engine: ScriptedEngine, connections: Connections
 ) -> None:
@@ -228,12 +235,12 @@ async def test_no_socket_is_an_error(tmp_path: Path) -> None:
 
 def test_a_path_and_its_parameters_cannot_break_out_of_their_line() -> None:
     call = Call("POST", "/networks/a b?c\r\nX: 1/connect", params={"filters": '{"a": ["b&c"]}'}, body={"ä": 1})
-    request = to_request(call, "/v1.41")
+    request = to_request(call, "/v1.41", "host:2375")
     first, *headers = request.head.decode().split("\r\n")
     assert first == (
         "POST /v1.41/networks/a%20b%3Fc%0D%0AX:%201/connect?filters=%7B%22a%22%3A+%5B%22b%26c%22%5D%7D HTTP/1.1"
     )
-    assert headers == ["Host: engine", "Accept-Encoding: identity", "Content-Type: application/json", ""]
+    assert headers == ["Host: host:2375", "Accept-Encoding: identity", "Content-Type: application/json", ""]
     assert request.body == b'{"\\u00e4": 1}'
 
 
@@ -278,6 +285,16 @@ def test_addresses_of_engines_that_cannot_be_used_are_refused(host: str) -> None
 @pytest.mark.parametrize("host", ["tcp://host", "tcp://[::1]:2375", "http://127.0.0.1:2375/", "https://host:2376"])
 def test_addresses_of_engines_elsewhere_can_be_used(host: str) -> None:
     assert not Engine(host).is_local
+
+
+async def test_an_engine_elsewhere_is_called_by_its_name(engine: ScriptedEngine) -> None:
+    server = await asyncio.start_server(engine.serve, "127.0.0.1", 0)
+    engine.will_answer(OK.replace(b"ok", b"{}"))
+    client = Engine(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    assert await client.send(Call("GET", "/version", versioned=False)) == {}
+    assert f"Host: {client.host[6:-1]}\r\n".encode() in engine.requests[0]
+    await client.close()
+    server.close()
 
 
 @settings(deadline=None)

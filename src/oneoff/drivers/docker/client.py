@@ -60,7 +60,7 @@ class Engine:
 
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-        self._connections = _open(self.host)
+        self._connections, self._authority = _open(self.host)
         self._version: EngineVersion | None = None
 
     @property
@@ -97,7 +97,7 @@ class Engine:
         """The answer with its body unread. A body cut short raises EngineUnavailable inside the block."""
         prefix = f"/v{(await self.version()).api}" if call.versioned else ""
         try:
-            async with self._connections.exchange(to_request(call, prefix)) as answer:
+            async with self._connections.exchange(to_request(call, prefix, self._authority)) as answer:
                 if answer.status >= 400:
                     raise self._refusal(call, answer.status, await answer.read())
                 yield answer
@@ -138,11 +138,11 @@ def to_version(answer: Mapping[str, Any]) -> EngineVersion:
     return EngineVersion(_text(chosen), is_podman, product, components)
 
 
-def to_request(call: Call, prefix: str) -> Request:
-    """The bytes to send. Docker compresses what it sends from /archive when it may, and the beginning of that cannot be
-    read: so it may not."""
+def to_request(call: Call, prefix: str, authority: str) -> Request:
+    """The bytes to send. A proxy before several engines may choose by `authority`. Docker compresses what it sends from
+    /archive when it may, and the beginning of that cannot be read: so it may not."""
     query = f"?{urlencode(call.params)}" if call.params else ""
-    headers = {"Host": "engine", "Accept-Encoding": "identity", **call.headers}
+    headers = {"Host": authority, "Accept-Encoding": "identity", **call.headers}
     body: bytes | AsyncIterator[bytes] = b""
     if isinstance(call.body, AsyncIterator):
         body = call.body
@@ -154,25 +154,27 @@ def to_request(call: Call, prefix: str) -> Request:
     return Request("\r\n".join([*lines, ""]).encode("latin-1"), body, call.read_seconds, call.is_live)
 
 
-def _open(host: str) -> Connections:
+def _open(host: str) -> tuple[Connections, str]:
+    """And what its engine is called there."""
     scheme, found, address = host.partition("://")
     if found and scheme == "unix":
-        return Connections(host)
-    if found and scheme in {"tcp", "http", "https"} and _is_place(address):
+        return Connections(host), "engine"
+    if found and scheme in {"tcp", "http", "https"} and (authority := _to_authority(address)) is not None:
         context = _tls_context()
         if scheme == "https" and context is None:
             context = ssl.create_default_context()
-        return Connections(f"tcp://{address}", context)
+        return Connections(f"tcp://{address}", context), authority
     raise DriverUnavailable(f"DOCKER_HOST {host!r} cannot be used: write unix:///path/to/socket or tcp://host:port")
 
 
-def _is_place(address: str) -> bool:
-    """`host:port`, which may lack either."""
+def _to_authority(address: str) -> str | None:
+    """`host:port`, either of which may be left out; None when it is something else."""
     try:
         url = urlsplit(f"//{address}")
-        return url.path in ("", "/") and url.port != 0 and bool((url.hostname or "localhost").encode("idna"))
+        is_alone = url.path in ("", "/") and url.port != 0
+        return url.netloc.encode("idna").decode() if is_alone else None
     except ValueError:  # "Port could not be cast to integer value", "Invalid IPv6 URL", "label too long"
-        return False
+        return None
 
 
 def _tls_context() -> ssl.SSLContext | None:

@@ -127,7 +127,8 @@ class Answer:
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """The body as it comes, in blocks of at most some 256 KiB."""
-        seconds = None if self._request.is_live else self._request.read_seconds
+        is_live = self._request.is_live and self.status < 400  # a refusal is not
+        seconds = None if is_live else self._request.read_seconds
         while True:
             if block := self._parsed.take():
                 yield block
