@@ -167,6 +167,24 @@ def test_the_disk_is_told_of_each_byte_once_long_before_the_end(
     writer.close()
 
 
+def test_the_disk_is_told_of_a_part_that_is_full_however_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, int] = {}
+
+    def note(fd: int, offset: int, length: int, _advice: int) -> None:
+        name = Path(f"/proc/self/fd/{fd}").readlink().name
+        assert offset == told.get(name, 0)
+        told[name] = offset + length
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    writer = LogWriter(tmp_path, 1000)
+    for _ in range(120):
+        writer.append("stdout", 1, b"x" * 10)
+    writer.close()
+    *full, _ = part_paths(tmp_path)
+    assert len(full) > 2
+    assert all(told[path.name] == path.stat().st_size for path in full)
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path):
     folder = tmp_path / "disk"

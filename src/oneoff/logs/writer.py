@@ -86,6 +86,7 @@ class LogWriter:
         return held >= (self._first_bytes if len(self._stored) <= 1 else self._part_bytes)
 
     def _open_part(self, position: int) -> None:
+        self._begin_write_back(at_least=1)
         self.close()
         path = part_path(self._folder, position)
         try:
@@ -125,13 +126,13 @@ class LogWriter:
         self._size += whole
         path = next(reversed(self._stored))
         self._stored[path] += length
-        self._begin_write_back()
+        self._begin_write_back(_WRITE_BACK_BYTES)
 
-    def _begin_write_back(self) -> None:
+    def _begin_write_back(self, at_least: int) -> None:
         """What is not wanted any more is written at once: so `finish` finds little left to wait for. The kernel drops
         clean pages only, and these are not clean yet: they stay where a follower reads them."""
         waiting = self._size - self._written_back
-        if waiting >= _WRITE_BACK_BYTES:
+        if self._fd >= 0 and waiting >= at_least:
             os.posix_fadvise(self._fd, self._written_back, waiting, os.POSIX_FADV_DONTNEED)
             self._written_back = self._size
 
