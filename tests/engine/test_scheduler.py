@@ -313,6 +313,16 @@ async def test_no_success_for_too_many_ticks_raises_one_event_until_the_next_suc
     assert await town.events() == ["cron.overdue", "cron.recovered", "cron.overdue"]
 
 
+async def test_the_last_success_is_that_of_the_latest_instant_whatever_the_order_of_the_ids(town: Town) -> None:
+    await town.add_cron(overlap="allow", catch_up="all", alert_after_ticks=3)
+    await town.turn(minutes=100)
+    for run in (caught_up := await town.runs()):
+        await town.finish(run)
+    assert len(caught_up) == 20
+    await town.turn(minutes=5)
+    assert await town.events() == []
+
+
 async def test_a_pause_is_no_reason_for_an_alert(town: Town) -> None:
     cron = await town.add_cron(overlap="allow", alert_after_ticks=2)
     await crons.set_paused(town.context, cron.id, True)

@@ -9,12 +9,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy import Connection, bindparam, delete, exists, func, select
 
 from oneoff import metrics
 from oneoff.core.clock import from_us, to_us
 from oneoff.core.run import RunStatus
-from oneoff.core.ticks import TickOutcome
+from oneoff.core.ticks import MOST_CAUGHT_UP, TickOutcome
 from oneoff.store.counting import when_durable
 from oneoff.store.dialect import insert_fast
 from oneoff.store.tables import runs, ticks
@@ -34,6 +34,19 @@ class Tick:
     message: str | None = None
 
 
+# Those that were caught up together have ids in any order, and a retry has a later one than the run of the next instant.
+_LATEST = (
+    select(runs.c.scheduled_for, runs.c.finished_at)
+    .where(
+        runs.c.cron_id == bindparam("cron_id"),
+        runs.c.status == RunStatus.SUCCEEDED.value,
+        runs.c.scheduled_for.is_not(None),
+    )
+    .order_by(runs.c.id.desc())
+    .limit(MOST_CAUGHT_UP)
+    .subquery()
+)
+_LAST_SUCCESS = select(_LATEST).order_by(_LATEST.c.scheduled_for.desc()).limit(1)
 _NAMES = ("cron_id", "outcome", "run_id", "count", "message", "due_at", "until", "decided_at")
 
 
@@ -79,14 +92,8 @@ class Success:
 
 
 def find_last_success(connection: Connection, cron_id: str) -> Success | None:
-    """Of the runs that the cron fired, retries included."""
-    query = (
-        select(runs.c.scheduled_for, runs.c.finished_at)
-        .where(runs.c.cron_id == cron_id, runs.c.status == RunStatus.SUCCEEDED.value, runs.c.scheduled_for.is_not(None))
-        .order_by(runs.c.id.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
+    """Of the runs that the cron fired, retries included: that of the latest instant."""
+    row = connection.execute(_LAST_SUCCESS, {"cron_id": cron_id}).one_or_none()
     return None if row is None else Success(from_us(row.scheduled_for), from_us(row.finished_at))
 
 
