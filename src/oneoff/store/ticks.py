@@ -34,7 +34,7 @@ class Tick:
     message: str | None = None
 
 
-# Those that were caught up together have ids in any order, and a retry has a later one than the run of the next instant.
+# Ids do not tell the latest instant: those caught up together have them in any order, and a retry comes late.
 _LATEST = (
     select(runs.c.scheduled_for, runs.c.finished_at)
     .where(
