@@ -30,6 +30,7 @@ class ScriptedEngine:
         self.answers: list[tuple[bytes, bool]] = []
         self.requests: list[bytes] = []
         self.accepted = 0
+        self.closed = asyncio.Semaphore(0)
         self.pieces: Callable[[bytes], list[bytes]] = lambda data: [data]
 
     def will_answer(self, *answers: bytes, and_close: bool = False) -> None:
@@ -53,6 +54,7 @@ class ScriptedEngine:
             return
         finally:
             writer.close()
+            self.closed.release()
 
 
 @pytest.fixture
@@ -89,6 +91,31 @@ async def test_calls_at_the_same_time_have_connections_of_their_own(
         assert [await one.read(), await other.read()] == [b"ok", b"ok"]
     assert await ask(connections) == b"ok"
     assert engine.accepted == 2
+
+
+async def test_connections_that_nobody_needs_any_more_are_closed_while_others_are_used(
+    engine: ScriptedEngine, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.will_answer(OK, OK, OK, OK)
+    async with connections.exchange(GET) as one, connections.exchange(GET) as other:
+        assert [await one.read(), await other.read()] == [b"ok", b"ok"]
+    time = asyncio.get_running_loop().time()
+    for minute in (1, 2):
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda at=time + 40 * minute: at)
+        assert await ask(connections) == b"ok"
+    monkeypatch.undo()
+    await asyncio.wait_for(engine.closed.acquire(), 5)
+    assert engine.accepted == 2
+
+
+async def test_a_connection_in_use_ends_with_its_exchange_when_all_are_closed(
+    engine: ScriptedEngine, connections: Connections
+) -> None:
+    engine.will_answer(OK)
+    async with connections.exchange(GET) as answer:
+        await connections.close()
+        assert await answer.read() == b"ok"
+    await asyncio.wait_for(engine.closed.acquire(), 5)
 
 
 @pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"])

@@ -50,7 +50,8 @@ class Connections:
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         self._address = address
         self._tls = tls
-        self._kept: deque[_Connection] = deque()
+        self._kept: deque[_Connection] = deque()  # the one that rests longest first
+        self._most_kept = _MOST_KEPT
 
     @asynccontextmanager
     async def exchange(self, request: Request) -> AsyncIterator[Answer]:
@@ -62,7 +63,7 @@ class Connections:
             await answer.read_head()
             yield answer
         finally:
-            if answer.is_reusable and sending is None and len(self._kept) < _MOST_KEPT:
+            if answer.is_reusable and sending is None and len(self._kept) < self._most_kept:
                 connection.kept_since = asyncio.get_running_loop().time()
                 self._kept.append(connection)
             else:
@@ -73,14 +74,17 @@ class Connections:
 
     async def close(self) -> None:
         """Those that are in use end with their exchanges."""
+        self._most_kept = 0
         while self._kept:
             self._kept.pop().close()
 
     def _take_kept(self) -> _Connection | None:
-        now = asyncio.get_running_loop().time()
+        long_ago = asyncio.get_running_loop().time() - _KEPT_SECONDS
+        while self._kept and self._kept[0].kept_since <= long_ago:
+            self._kept.popleft().close()
         while self._kept:
             connection = self._kept.pop()
-            if connection.is_open() and now - connection.kept_since < _KEPT_SECONDS:
+            if connection.is_open():
                 return connection
             connection.close()
         return None
