@@ -15,6 +15,7 @@ import pytest
 
 from oneoff.core.run import Run
 from oneoff.core.ticks import fire_time
+from oneoff.engine import ahead
 from oneoff.engine.ledger import schedule_of
 from oneoff.engine.scheduler import Scheduler
 from oneoff.engine.spec import variables_place
@@ -294,6 +295,23 @@ async def test_one_bad_row_does_not_keep_others_from_being_made_ahead(town: Comi
     await town.read_ahead()
     assert [run.cron_id for run in await town.come()] == [good.id]
     assert town.made == 1
+
+
+async def test_no_more_is_made_ahead_than_there_is_room_for_and_nothing_is_kept_for_crons_that_are_gone(
+    town: Coming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = [await town.add_cron(overlap="allow", name=f"n-{number}") for number in range(2)]
+    monkeypatch.setattr(ahead, "_MOST_BYTES", 1)
+    await town.read_ahead()
+    assert len(town.scheduler._ahead.made) == town.made == 1
+    assert len(await town.come()) == town.made == 2
+    town.clock.time += 5 * MINUTE - timedelta(seconds=1)
+    await town.scheduler.tick()
+    for cron in two:
+        await crons.delete_cron(town.context, cron.id)
+    assert town.scheduler._ahead.made
+    await town.scheduler.tick()
+    assert not town.scheduler._ahead.made
 
 
 async def test_runs_of_one_job_made_ahead_are_as_old_as_their_order_says(town: Coming) -> None:

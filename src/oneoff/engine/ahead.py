@@ -19,7 +19,8 @@ from oneoff.store import crons
 from oneoff.store.crons import Cron, CursorMove
 from oneoff.store.database import Connection
 
-_MOST = 2000  # some 3 kB each
+_MOST = 2000  # some 3 kB each, and their variables
+_MOST_BYTES = 16 << 20  # of all their variables
 _KEEPS = timedelta(seconds=2)  # the id of a run tells when it was accepted, and so do lists
 
 
@@ -50,6 +51,10 @@ class Made:
     since: datetime
     until: datetime
 
+    @property
+    def variables_sealed(self) -> bytes:
+        return self.new[1]
+
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
@@ -64,9 +69,16 @@ class Ahead:
 
 
 def read_ahead(connection: Connection, at: datetime, prepare_runs: PrepareRuns) -> Ahead:
+    """As many as there is room for: the others are made at the instant."""
     coming = crons.fetch_coming(connection, at, _MOST)
     cron_runs = prepare_runs(connection, coming)
-    return Ahead(at, {cron.id: made for cron in coming if (made := _make(cron, cron_runs)) is not None})
+    found: dict[str, Made] = {}
+    left = _MOST_BYTES
+    for cron in coming:
+        if left > 0 and (made := _make(cron, cron_runs)) is not None:
+            found[cron.id] = made
+            left -= len(made.variables_sealed)
+    return Ahead(at, found)
 
 
 def _make(cron: Cron, cron_runs: CronRuns) -> Made | None:

@@ -38,6 +38,7 @@ class Scheduler:
             pass
         earliest = await self._context.database.read(crons.find_next_due)
         if earliest is None:
+            self._ahead = Ahead()
             return _LOOK_AGAIN_SECONDS
         if (wait := self._seconds_until(earliest)) <= 0:
             return _IN_OTHER_HANDS_SECONDS
