@@ -297,6 +297,28 @@ async def test_one_bad_row_does_not_keep_others_from_being_made_ahead(town: Comi
     assert town.made == 1
 
 
+async def test_crons_that_are_fired_one_by_one_know_what_has_changed_since_they_were_read(town: Coming) -> None:
+    bad, good = await town.add_cron(overlap="allow"), await town.add_cron(overlap="allow")
+    await town.write(tables.crons.update().where(tables.crons.c.id == bad.id).values(expression="nonsense"))
+
+    class Changing:
+        """Another caller comes when the crons were read that do not fire together."""
+
+        async def run(self, work: Any) -> Any:
+            result = await town.context.database.run(work)
+            if isinstance(result, list):
+                await jobs.change_job(town.context, town.job_id, {"command": ["new"]})
+            return result
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(town.context.database, name)
+
+    await town.read_ahead()
+    town.scheduler._context = replace(town.context, database=Changing())  # type: ignore[arg-type]
+    (run,) = await town.come()
+    assert (run.cron_id, run.command) == (good.id, ("new",))
+
+
 async def test_no_more_is_made_ahead_than_there_is_room_for_and_nothing_is_kept_for_crons_that_are_gone(
     town: Coming, monkeypatch: pytest.MonkeyPatch
 ) -> None:

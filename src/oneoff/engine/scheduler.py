@@ -74,7 +74,7 @@ class Scheduler:
         due = await self._context.database.run(lambda c: crons.fetch_due(c, now, _CRONS_AT_ONCE))
         for cron in due:
             try:
-                self.tell(await self._context.database.run(partial(self._fire, due=[cron])))
+                self.tell(await self._context.database.run(partial(self._fire, due=[cron], ahead=Ahead())))
             except (StoreUnavailable, LostRace):
                 return
             except Exception as problem:  # noqa: BLE001 - it is the bad row: told, and tried again later
@@ -93,10 +93,11 @@ class Scheduler:
 
     def _fire_due(self, connection: Connection) -> tuple[int, Firing]:
         due = crons.fetch_due(connection, self._context.clock.now(), _CRONS_AT_ONCE)
-        return len(due), self._fire(connection, due)
+        return len(due), self._fire(connection, due, self._ahead)
 
-    def _fire(self, connection: Connection, due: list[Cron]) -> Firing:
-        firing = Firing(self._context, connection, self._prepare_runs, self._ahead)
+    def _fire(self, connection: Connection, due: list[Cron], ahead: Ahead) -> Firing:
+        """`ahead` only with crons that were read in this transaction: it tells by them whether something changed."""
+        firing = Firing(self._context, connection, self._prepare_runs, ahead)
         if due:
             firing.fire(due)
         return firing
