@@ -33,8 +33,8 @@ def parse_time_of_day(text: str) -> TimeOfDay:
 
 def end_by(time: TimeOfDay, zone: tzinfo, after: datetime) -> datetime:
     """The next moment later than `after` at which the wall shows `time`, in UTC; right after the gap on a day that
-    leaves it out, the first time on a day that shows it twice. Counted from the scheduled instant of a cron run, else
-    from its creation, it is one deadline for all attempts."""
+    leaves it out, the first time on a day that shows it twice. Counted from the creation of the first attempt, it is
+    one deadline for all of them."""
     moment = next_instant(Timing(parse_cron(f"{time.minute} {time.hour} * * *"), zone), after)
     assert moment is not None
     return moment
