@@ -1,8 +1,9 @@
-"""A Context as a server has it: a real database of either kind, the fake driver, the real clock."""
+"""A Context as a server has it: a real database of either kind, the fake driver, and nearly the real clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from oneoff.core.outcome import Outcome
@@ -28,6 +29,17 @@ NEXT_IMAGE = "registry.example.com/shop/web:43"
 DIGEST = "sha256:" + "a" * 64
 NEXT_DIGEST = "sha256:" + "b" * 64
 LEASE = "this-server"
+
+
+class GrowingClock(SystemClock):
+    """The real one, but a millisecond later at least whenever it is read: so ids sort as they were made."""
+
+    def __init__(self) -> None:
+        self._told = datetime.min.replace(tzinfo=UTC)
+
+    def now(self) -> datetime:
+        self._told = max(super().now(), self._told + timedelta(milliseconds=1))
+        return self._told
 
 
 @dataclass
@@ -79,7 +91,7 @@ async def open_home(folder: Path, database_url: str | None = None) -> Home:
     await database.run(upgrade)
     signals = Signals()
     database.on_events(signals.events_happened)
-    sealer, clock = Sealer(b"k" * 32), SystemClock()
+    sealer, clock = Sealer(b"k" * 32), GrowingClock()
     installed = await set_up(database, sealer, clock, folder)
     engine = FakeEngine()
     engine.add_image(IMAGE, DIGEST)
