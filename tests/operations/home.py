@@ -93,7 +93,7 @@ async def open_home(folder: Path, database_url: str | None = None) -> Home:
     database.on_events(signals.events_happened)
     sealer, clock = Sealer(b"k" * 32), GrowingClock()
     installed = await set_up(database, sealer, clock, folder)
-    engine = FakeEngine()
+    engine = FakeEngine(now=clock.now)  # whether an end was asked for before is told by comparing times
     engine.add_image(IMAGE, DIGEST)
     engine.add_image(NEXT_IMAGE, NEXT_DIGEST)
     driver = FakeDriver(installed.instance, engine)
