@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +108,12 @@ def test_the_engines_status_and_start_time_give_the_state(status: str, started: 
 
 def test_inspect_json_becomes_exit_facts() -> None:
     state = {"ExitCode": 137, "OOMKilled": True, "StartedAt": STARTED, "FinishedAt": FINISHED}
-    assert convert.to_exit({"State": state}) == Exit(
+    lag = timedelta(minutes=2)
+    assert convert.to_exit({"State": state}, lag) == Exit(
         code=137,
         oom_seen=True,
-        started_at=datetime(2026, 11, 22, 10, 16, 53, 999396, UTC),
-        finished_at=datetime(2026, 11, 22, 10, 16, 57, 3280, UTC),
+        started_at=datetime(2026, 11, 22, 10, 18, 53, 999396, UTC),
+        finished_at=datetime(2026, 11, 22, 10, 18, 57, 3280, UTC),
     )
 
 

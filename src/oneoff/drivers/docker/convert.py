@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from oneoff.core.image import ImageConfig
@@ -117,8 +117,8 @@ def was_started(inspected: Mapping[str, Any]) -> bool:
     return to_instant(inspected["State"].get("StartedAt") or "") is not None
 
 
-def to_exit(inspected: Mapping[str, Any]) -> Exit:
-    """Facts of an exited container."""
+def to_exit(inspected: Mapping[str, Any], lag: timedelta) -> Exit:
+    """Facts of an exited container, on our clock, which is `lag` before the engine's."""
     state = inspected["State"]
     started = to_instant(state["StartedAt"])
     finished = to_instant(state.get("FinishedAt") or "") or started
@@ -127,8 +127,8 @@ def to_exit(inspected: Mapping[str, Any]) -> Exit:
     return Exit(
         code=int(state["ExitCode"]),
         oom_seen=bool(state.get("OOMKilled")),
-        started_at=started,
-        finished_at=max(started, finished),
+        started_at=started + lag,
+        finished_at=max(started, finished) + lag,
     )
 
 

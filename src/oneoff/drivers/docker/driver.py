@@ -15,6 +15,7 @@ from pathlib import Path
 
 from oneoff.core.image import ImageRef
 from oneoff.drivers.docker.client import OTHERWISE, Call, Engine, Refusals
+from oneoff.drivers.docker.clock import EngineClock
 from oneoff.drivers.docker.convert import (
     INSTANCE_LABEL,
     is_ours,
@@ -25,7 +26,7 @@ from oneoff.drivers.docker.convert import (
     to_state,
     was_started,
 )
-from oneoff.drivers.docker.ending import Ending, read_events
+from oneoff.drivers.docker.ending import Ending
 from oneoff.drivers.docker.executable import ExecutableCheck
 from oneoff.drivers.docker.facts import to_capabilities, to_node_facts
 from oneoff.drivers.docker.imagedrop import drop_images
@@ -74,7 +75,8 @@ class DockerDriver:
         self._engine = Engine(host)
         self._images = ImageStore(self._engine)
         self._executables = ExecutableCheck(self._engine)
-        self._ending = Ending(self._engine)
+        self._clock = EngineClock(self._engine)
+        self._ending = Ending(self._engine, self._clock)
         self._facts: NodeFacts | None = None
         self._is_podman = False
         self._sandboxes: tuple[str, ...] = ()
@@ -175,7 +177,7 @@ class DockerDriver:
             raise AlreadyStarted(handle.name)
 
     def logs(self, handle: Handle, position: LogPosition) -> AsyncIterator[LogChunk]:
-        reader = LogReader(self._engine, handle, position)
+        reader = LogReader(self._engine, self._clock, handle, position)
         is_fresh = position == LogPosition()
         return reader.read(self._ending, lambda: self._live.pop(handle.engine_id, None) if is_fresh else None)
 
@@ -274,7 +276,7 @@ class DockerDriver:
         """By the engine's own record of a container that is gone, so that no start can come any more. The record lives
         in the engine's memory: Docker keeps a start on disk only after the command has begun, and an engine that was
         killed between the two calls it `created` for ever, also while the command goes on."""
-        events = await read_events(self._engine, handle, ("create", "start"), since)
+        events = await self._ending.read_events(handle, ("create", "start"), since)
         actions = {event.get("Action") or event.get("status") for event in events}
         if "start" in actions:  # between our look and the removal
             raise ContainerBusy(handle.name)

@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from oneoff.drivers.docker.client import Call, Engine, Refusals
+from oneoff.drivers.docker.clock import EngineClock
 from oneoff.drivers.docker.convert import to_exit, to_state
 from oneoff.drivers.driver import ContainerState, Exit, Handle
 from oneoff.errors import ContainerBusy, ContainerGone, EngineUnavailable, ExitUnknown
@@ -37,8 +39,9 @@ class _DueKill:
 class Ending:
     """Waits and kills for one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: EngineClock) -> None:
         self._engine = engine
+        self._clock = clock
         self._kills: dict[str, _DueKill] = {}
         self._waits: dict[str, asyncio.Task[bool]] = {}
 
@@ -91,6 +94,20 @@ class Ending:
         self._kills[handle.engine_id] = kill
         kill.task = asyncio.create_task(self._kill_when_due(handle, kill))
 
+    async def read_events(self, handle: Handle, actions: Sequence[str], since: float) -> list[dict[str, Any]]:
+        """What the engine remembers of one container: Docker its last 256 events, those from before its own start
+        never; Podman what its events logger keeps. `since` is in seconds since 1970, by the engine's clock."""
+        filters = json.dumps({"container": [handle.engine_id], "event": list(actions)})
+        if (await self._engine.version()).is_podman:
+            end = {"stream": "false"}  # with `until` it leaves out what has just happened
+        else:
+            # Docker knows no `stream`: without an end, or before it has come, it goes on.
+            end = {"until": f"{await self._clock.now():.9f}"}
+        params = {"since": f"{since:.0f}", "filters": filters, **end}
+        async with self._engine.stream(Call("GET", "/events", params=params)) as answer:
+            content = await answer.read()
+        return [json.loads(line) for line in content.split(b"\n") if line.strip()]
+
     def forget(self, handle: Handle) -> None:
         """It ended or is gone: no KILL is due any more."""
         if going := self._kills.pop(handle.engine_id, None):
@@ -127,10 +144,11 @@ class Ending:
 
     async def _to_true_exit(self, handle: Handle, inspected: dict[str, Any]) -> Exit:
         self.forget(handle)
-        found = to_exit(inspected)
+        lag = await self._clock.lag()
+        found = to_exit(inspected, lag)
         # Podman keeps the code in a file of its own and says -1 when that is missing.
         is_doubtful = found.code == _CODE_OF_A_LOST_TASK and not (await self._engine.version()).is_podman
-        if is_doubtful and not await self._has_die_event(handle, found):
+        if is_doubtful and not await self._has_die_event(handle, found.started_at - lag):
             raise ExitUnknown(
                 handle.name,
                 "the engine reports 255, which it also does when it lost the container, and has no record of this exit",
@@ -139,12 +157,12 @@ class Ending:
             raise ExitUnknown(handle.name, f"the engine reports {found.code}")
         if found.code == _SIGKILL_CODE and not found.oom_seen:
             await asyncio.sleep(_OOM_REPORT_SECONDS)
-            found = to_exit(await self.inspect(handle) or inspected)
+            found = to_exit(await self.inspect(handle) or inspected, lag)
         return found
 
-    async def _has_die_event(self, handle: Handle, found: Exit) -> bool:
+    async def _has_die_event(self, handle: Handle, started_at: datetime) -> bool:
         """Engines write a `die` event for each exit they see, and none for a container found dead at their start."""
-        events = await read_events(self._engine, handle, ("die",), found.started_at.timestamp() - 1)
+        events = await self.read_events(handle, ("die",), started_at.timestamp() - 1)
         codes = {str(event.get("Actor", {}).get("Attributes", {}).get(key)) for event in events for key in _CODE_KEYS}
         return str(_CODE_OF_A_LOST_TASK) in codes
 
@@ -177,15 +195,3 @@ class Ending:
                 break
         if self._kills.get(handle.engine_id) is kill:
             del self._kills[handle.engine_id]
-
-
-async def read_events(engine: Engine, handle: Handle, actions: Sequence[str], since: float) -> list[dict[str, Any]]:
-    """What the engine remembers of one container: Docker its last 256 events, those from before its own start never;
-    Podman what its events logger keeps. Both write one JSON per line."""
-    filters = json.dumps({"container": [handle.engine_id], "event": list(actions)})
-    # With `until` Podman leaves out what has just happened; Docker knows no `stream` and would go on for ever.
-    end = {"stream": "false"} if (await engine.version()).is_podman else {"until": f"{time.time():.9f}"}
-    params = {"since": f"{since:.0f}", "filters": filters, **end}
-    async with engine.stream(Call("GET", "/events", params=params)) as answer:
-        content = await answer.read()
-    return [json.loads(line) for line in content.split(b"\n") if line.strip()]

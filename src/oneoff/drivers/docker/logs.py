@@ -11,9 +11,10 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from oneoff.drivers.docker.client import Call, Engine, Refusals
+from oneoff.drivers.docker.clock import EngineClock
 from oneoff.drivers.docker.convert import to_state
 from oneoff.drivers.docker.demux import Demultiplexer, Piece, to_time
 from oneoff.drivers.docker.ending import Ending
@@ -50,8 +51,10 @@ class Tail:
 class LogReader:
     """One pass of `Driver.logs`."""
 
-    def __init__(self, engine: Engine, handle: Handle, position: LogPosition) -> None:
+    def __init__(self, engine: Engine, clock: EngineClock, handle: Handle, position: LogPosition) -> None:
         self._engine = engine
+        self._clock = clock
+        self._lag = timedelta()
         self._handle = handle
         self._kept = {1: position.stdout, 2: position.stderr}
         self._tails = {1: Tail(), 2: Tail()}
@@ -98,6 +101,7 @@ class LogReader:
     async def _read_held(self, *, follow: bool) -> AsyncGenerator[LogChunk, None]:
         """Everything the engine holds, without what is kept already."""
         skip, before = dict(self._kept), dict(self._kept)
+        self._lag = await self._clock.lag()
         demultiplexer = await self._demultiplexer()
         async with self._engine.stream(self._call(follow=follow)) as answer:
             async for block in answer.blocks():
@@ -126,7 +130,7 @@ class LogReader:
         if not data:
             return None
         self._kept[piece.stream] += len(data)
-        written = to_time(piece.time) if piece.time else datetime.now(UTC)
+        written = to_time(piece.time) + self._lag if piece.time else datetime.now(UTC)
         return LogChunk(self._kept[1] + self._kept[2], _NAMES[piece.stream], written, data)
 
     async def _holds_no_more(self) -> bool:
