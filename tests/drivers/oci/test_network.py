@@ -98,6 +98,21 @@ async def test_the_outside_is_reached_through_nat(oci: Workbench) -> None:
         _sh(f"ip link del {veth}; ip netns del {name}")
 
 
+async def test_the_bridge_keeps_its_address_when_namespaces_come_and_go(oci: Workbench) -> None:
+    """By itself it takes the lowest address of its ports, and runs that knew the old one reach nothing for a while."""
+    handle = await oci.driver.create(oci.spec("true", networks=()))
+    bridge = netrules.to_bridge(netrules.to_tag(oci.instance))
+    address = Path(f"/sys/class/net/{bridge}/address")
+    before = address.read_text()
+    port = f"oop{os.getpid()}"
+    _sh(f"ip link add {port} address 02:00:00:00:00:01 type veth peer name {port}p; ip link set {port} master {bridge}")
+    try:
+        assert address.read_text() == before
+    finally:
+        _sh(f"ip link del {port}")
+    await oci.driver.remove(handle)
+
+
 async def test_ipv6_is_off_and_resolvers_are_written(oci: Workbench) -> None:
     out = await oci.shell(
         "ip -6 addr | wc -l; grep -c nameserver /etc/resolv.conf; grep -c 127 /etc/resolv.conf || true", networks=()

@@ -104,7 +104,9 @@ async def set_up(tag: str) -> Plan:
         )
     if present is None:
         await _batch([f"addr add {plan.gateway}/{_PREFIX} dev {bridge}"])
-    await _batch([f"link set {bridge} up"])
+    # An address of its own: else it has the lowest of its ports, and as those come and go, runs that have asked for
+    # it before send to nobody for most of a minute.
+    await _batch([f"link set {bridge} address {_mac(plan.gateway)}", f"link set {bridge} up"])
     _turn_on("/proc/sys/net/ipv4/ip_forward")
     await _call(host_rules_program(), stdin=to_host_rules(plan))
     return plan
