@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,6 +48,12 @@ async def test_an_end_that_was_asked_for_is_told_from_one_before(bench: Bench) -
     assert conclude(facts, stop).reason is Reason.CANCELED
     late = StopRequest(StopKind.CANCEL, datetime.now(UTC) + timedelta(seconds=1))
     assert conclude(facts, late).reason is Reason.KILLED
+
+
+async def test_all_who_wait_for_one_end_are_told_the_same(bench: Bench) -> None:
+    handle = await bench.start(commands.EXITS[7])
+    told = await asyncio.gather(*(bench.driver.wait(handle) for _ in range(3)))
+    assert len(set(told)) == 1
 
 
 async def test_an_exit_code_of_255_is_proved_by_the_engines_events(bench: Bench) -> None:

@@ -5,6 +5,7 @@ Whether a run ended before its end was asked for is told by comparing the two, s
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -22,17 +23,14 @@ class EngineClock:
         self._engine = engine
         self._lag = timedelta()
         self._asked_at: float | None = None
+        self._asking = asyncio.Lock()
 
     async def lag(self) -> timedelta:
         """What has to be added to a time of the engine to have it on our clock; known to half of what asking takes."""
-        if self._engine.is_local or not self._is_due():
-            return self._lag
-        before, began = datetime.now(UTC), time.monotonic()
-        info = await self._engine.send(Call("GET", "/info", read_seconds=30))
-        half = timedelta(seconds=(time.monotonic() - began) / 2)
-        theirs = to_instant(info.get("SystemTime") or "")
-        self._lag = timedelta() if theirs is None else before + half - theirs
-        self._asked_at = began
+        if not self._engine.is_local:
+            async with self._asking:  # all who ask at once are told the same
+                if self._asked_at is None or time.monotonic() - self._asked_at > _ASK_AGAIN_SECONDS:
+                    await self._ask()
         return self._lag
 
     async def now(self) -> float:
@@ -40,5 +38,10 @@ class EngineClock:
         lag = await self.lag()
         return time.time() - lag.total_seconds() + (0.0 if self._engine.is_local else _MARGIN_SECONDS)
 
-    def _is_due(self) -> bool:
-        return self._asked_at is None or time.monotonic() - self._asked_at > _ASK_AGAIN_SECONDS
+    async def _ask(self) -> None:
+        before, began = datetime.now(UTC), time.monotonic()
+        info = await self._engine.send(Call("GET", "/info", read_seconds=30))
+        half = timedelta(seconds=(time.monotonic() - began) / 2)
+        theirs = to_instant(info.get("SystemTime") or "")
+        self._lag = timedelta() if theirs is None else before + half - theirs
+        self._asked_at = began
