@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,14 +34,20 @@ LEASE = "this-server"
 
 
 class GrowingClock(SystemClock):
-    """The real one, but a millisecond later at least whenever it is read: so ids sort as they were made."""
+    """The real one, but no two readings are of one millisecond: so ids sort as they were made. It waits for the next
+    one rather than run ahead, as its times are compared with those of other clocks."""
 
     def __init__(self) -> None:
         self._told = datetime.min.replace(tzinfo=UTC)
+        self._reading = threading.Lock()
 
     def now(self) -> datetime:
-        self._told = max(super().now(), self._told + timedelta(milliseconds=1))
-        return self._told
+        with self._reading:
+            earliest = self._told + timedelta(milliseconds=1)
+            if timedelta(0) < (left := earliest - super().now()) <= timedelta(milliseconds=1):
+                time.sleep(left.total_seconds())
+            self._told = max(super().now(), earliest)  # it may have been set back
+            return self._told
 
 
 @dataclass
