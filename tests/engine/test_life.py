@@ -63,6 +63,7 @@ async def test_the_time_limit_asks_first_and_kills_after_the_grace(world: World,
     await start_server()
     run_id = await world.accept(await world.add_service("web"), timeout=60)
     await world.until_status(run_id, "running")
+    await world.until_noticed(run_id)
     world.clock.turn(59)
     world.clock.turn(2)
     await eventually(lambda: world.engine.container(run_id).terms == 1, "no TERM")

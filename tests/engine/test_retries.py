@@ -15,7 +15,7 @@ from oneoff.core.run import Reason, Run, RunStatus, Trigger
 from oneoff.drivers.fake_engine import Script
 from oneoff.store import runs, tables
 from tests.engine.conftest import StartServer
-from tests.engine.world import START, World
+from tests.engine.world import START, World, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -41,13 +41,14 @@ async def retry_of(world: World, run_id: str) -> Run | None:
 
 async def let_pass(world: World, run_id: str) -> Run:
     """Time passes, a little at a time, until the run has ended."""
-    for _ in range(500):
-        run = await world.get(run_id)
-        if run.status.is_final:
-            return run
+
+    async def ended() -> Run | None:
         world.clock.turn(1)
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{run_id} did not end")
+        run = await world.get(run_id)
+        return run if run.status.is_final else None
+
+    found: Run = await eventually(ended, f"{run_id} did not end")
+    return found
 
 
 async def test_a_failed_attempt_is_followed_after_its_back_off_with_the_same_variables(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,13 +29,13 @@ async def accept_with(world: World, timeout: int = 100, **values: Any) -> str:
 
 
 async def let_pass(world: World, run_id: str, seconds: int) -> Run:
-    """In steps, so that whoever sleeps notices; stops at the end of the run."""
+    """In steps that whoever sleeps takes notice of; stops at the end of the run."""
+    run = await world.until_noticed(run_id)
     for _ in range(0, seconds, 5):
         world.clock.turn(5)
-        await asyncio.sleep(0.02)
-        if (run := await world.get(run_id)).status.is_final:
-            return run
-    return await world.get(run_id)
+        if (run := await world.until_noticed(run_id)).status.is_final:
+            break
+    return run
 
 
 async def extend(world: World, run_id: str, timeout: int) -> None:

@@ -40,6 +40,7 @@ START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WORKSPACE = "tea-" + "0" * 20
 IMAGE = "registry.example.com/shop/web:42"
 DIGEST = "sha256:" + "a" * 64
+_SLEEPERS = ("dispatcher", "rescuer", "watch of the run")
 
 
 class TurnedClock:
@@ -60,6 +61,11 @@ class TurnedClock:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.monotonic() + seconds, next(self._numbers), future))
         await future
+
+    @property
+    def sleeping(self) -> int:
+        """How many sleep now."""
+        return sum(not future.done() for _, _, future in self._sleepers)
 
     def turn(self, seconds: float) -> None:
         """Let time pass; whoever's sleep is over wakes."""
@@ -171,6 +177,16 @@ class World:
             return run if run.status in statuses else None
 
         return await eventually(reached, f"{run_id} did not become {statuses}: {await self.get(run_id)}")
+
+    async def until_noticed(self, run_id: str) -> Run:
+        """A running run, when all of its one server have done what is due by the clock, and sleep; or an ended one."""
+
+        async def noticed() -> Run | None:
+            run = await self.get(run_id)
+            return run if run.status.is_final or self.clock.sleeping == len(_SLEEPERS) else None
+
+        found: Run = await eventually(noticed, "somebody does not come to rest")
+        return found
 
     async def until_ended(self, run_id: str) -> Run:
         return await self.until_status(run_id, "succeeded", "failed", "canceled")
