@@ -45,10 +45,13 @@ class DyingDatabase:
         self._database = database
         self._left = dies_behind
         self.died = asyncio.Event()
+        self.commits_going = 0
 
     async def run(self, work: Callable[[Any], Any]) -> Any:
         await self._hang_if_dead()
+        self.commits_going += 1
         result = await self._database.run(work)
+        self.commits_going -= 1
         self._left -= 1
         if self._left == 0:
             self.died.set()
@@ -363,7 +366,8 @@ async def test_killed_at_any_commit_a_deploy_goes_on_and_starts_nothing_twice(
 
 async def _dies_or_ends(yard: Yard, server: Server, asking: asyncio.Task[Any]) -> bool:
     """True when the server came to the end of all its work before its commits were used up."""
-    died: asyncio.Event = server.context.database.died  # type: ignore[attr-defined]
+    database: Any = server.context.database
+    died: asyncio.Event = database.died
 
     async def is_over() -> bool:
         (deploy,), _ = await deploys.list_deploys(yard.context, yard.service.id, 1, None)
@@ -373,6 +377,8 @@ async def _dies_or_ends(yard: Yard, server: Server, asking: asyncio.Task[Any]) -
         return deploy.status == "pre_deploy_failed" or warmed == ["succeeded"]
 
     await eventually(lambda: died.is_set() or is_over())
+    # The last commit is seen by others before it has returned.
+    await eventually(lambda: died.is_set() or not database.commits_going)
     return not died.is_set() and asking.done()
 
 
