@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -60,10 +61,15 @@ def _emptied(taken: Slot, clean: Callable[[Slot], None]) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that was free a moment ago. The kernel gives it to nobody, until its server listens or
+    while that is restarted: it lies below those of connections and of listeners that ask for any."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        # Not by the common source of chance, which is in the same state in parallel tests.
+        port = random.SystemRandom().randrange(min(10_000, lowest // 2), lowest)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def start(argv: Sequence[str | Path], log: Path, **options: object) -> subprocess.Popen[bytes]:
