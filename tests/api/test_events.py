@@ -83,11 +83,11 @@ async def test_a_stream_begins_now_goes_on_behind_an_id_and_ends_with_the_server
     assert parse(await anext(stream)) == [("run.ended", 2, "run.ended")]
     waiting = asyncio.ensure_future(anext(stream, None))
     await happen(home, "run.started", "run.ended")
-    assert parse(await asyncio.wait_for(waiting, 1) or b"") == [("run.ended", 4, "run.ended")]
+    assert parse(await asyncio.wait_for(waiting, 30) or b"") == [("run.ended", 4, "run.ended")]
     waiting = asyncio.ensure_future(anext(stream, None))
     await asyncio.sleep(0.02)
     home.context.signals.server_stopping()
-    assert await asyncio.wait_for(waiting, 1) is None
+    assert await asyncio.wait_for(waiting, 30) is None
     whole = await client.get("/events/stream")
     assert whole.headers["content-type"].startswith("text/event-stream")
     assert b"\nid: 4\n" in whole.content

@@ -14,6 +14,7 @@ import pytest
 from oneoff.operations import logs
 from oneoff.operations.logs import Changed, Ended, Output
 from tests.api.test_everywhere import check_problem
+from tests.engine.world import eventually
 from tests.operations.home import Home
 
 pytestmark = pytest.mark.anyio
@@ -102,36 +103,55 @@ async def test_the_stream_resumes_from_the_last_event_id(client: httpx2.AsyncCli
         assert [i for name, i, _ in again if name == "log"] == ids[ids.index(last) + 1 :]
 
 
-async def collect(events: AsyncIterator[Any]) -> list[Any]:
-    return [event async for event in events]
+class Following:
+    """A follower, and what it was told so far."""
+
+    def __init__(self, home: Home, run_id: str) -> None:
+        self.events: list[Any] = []
+        self._task = asyncio.create_task(self._follow(logs.follow(home.context, run_id, 0, BOTH)))
+
+    @property
+    def statuses(self) -> list[str]:
+        return [event.view.run.status.value for event in self.events if isinstance(event, Changed)]
+
+    @property
+    def output(self) -> bytes:
+        return b"".join(r.data for event in self.events if isinstance(event, Output) for r in event.records)
+
+    async def until_ended(self) -> None:
+        await asyncio.wait_for(self._task, 30)
+
+    async def _follow(self, coming: AsyncIterator[Any]) -> None:
+        async for event in coming:
+            self.events.append(event)
 
 
 async def test_a_follower_sees_output_and_status_as_they_come(client: httpx2.AsyncClient, home: Home) -> None:
     service = await home.add_service()
     run_id = (await client.post(f"/services/{service.id}/runs", json={"shell": "true"})).json()["id"]
-    following = asyncio.create_task(collect(logs.follow(home.context, run_id, 0, BOTH)))
-    await asyncio.sleep(0.05)
+    following = Following(home, run_id)
+    await eventually(lambda: following.statuses == ["queued"])
     await home.start(run_id)
-    for piece in PIECES:
-        home.write_log(run_id, piece)
-        await asyncio.sleep(0.03)
+    await eventually(lambda: following.statuses == ["queued", "running"])
+    written = b""
+    for stream, data in PIECES:
+        home.write_log(run_id, (stream, data))
+        written += data
+        await eventually(lambda so_far=written: following.output == so_far)
     await end(home, run_id)
-    events = await asyncio.wait_for(following, 5)
-    told = [event.view.run.status.value for event in events if isinstance(event, Changed)]
-    assert told == ["queued", "running", "succeeded"]
-    assert b"".join(r.data for e in events if isinstance(e, Output) for r in e.records) == b"".join(
-        data for _, data in PIECES
-    )
-    assert isinstance(events[-1], Ended)
+    await following.until_ended()
+    assert following.statuses == ["queued", "running", "succeeded"]
+    assert following.output == written
+    assert isinstance(following.events[-1], Ended)
 
 
 async def test_a_stopping_server_ends_its_streams_without_an_end(client: httpx2.AsyncClient, home: Home) -> None:
     run_id = await start(client, home)
-    following = asyncio.create_task(collect(logs.follow(home.context, run_id, 0, BOTH)))
-    await asyncio.sleep(0.05)
+    following = Following(home, run_id)
+    await eventually(lambda: following.statuses)
     home.context.signals.server_stopping()
-    events = await asyncio.wait_for(following, 1)
-    assert not any(isinstance(event, Ended) for event in events)
+    await following.until_ended()
+    assert not any(isinstance(event, Ended) for event in following.events)
 
 
 async def test_declared_secrets_are_hidden_across_records_and_the_stored_log_stays_exact(

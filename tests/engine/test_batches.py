@@ -177,13 +177,17 @@ async def test_a_failure_stops_what_has_not_started_and_leaves_what_is_at_work(p
     running = await plant.until_running(batch_id, 4)  # as many as there are slots: two are queued, four wait
     plant.home.engine.finish(running[1].id, 5)
     await eventually(lambda: len(plant.home.engine.containers) == 3)
-    await asyncio.sleep(0.05)
+
+    async def stopped() -> bool:
+        return (await plant.statuses(batch_id))[4:] == [ItemStatus.STOPPED] * 6
+
+    await eventually(stopped)
     for run in (running[0], *running[2:]):
         plant.home.engine.finish(run.id)
     batch = await plant.until_ended(batch_id)
     assert (batch.status, batch.stopped_index) == (BatchStatus.FAILED, 1)
     assert (batch.progress.succeeded, batch.progress.failed, batch.progress.canceled) == (3, 1, 6)
-    assert (await plant.statuses(batch_id))[4:] == [ItemStatus.STOPPED] * 6
+    assert await stopped()
     assert len(plant.home.engine.starts) == 4
     assert {run.message for run in (await plant.runs(batch_id))[4:]} == {"not started: item 1 of its batch failed"}
 

@@ -29,6 +29,7 @@ from oneoff.store import webhooks as rows
 from oneoff.store.events import EventFilter
 from tests.engine.mail_server import make_certificate
 from tests.engine.receiver import OK, Receiver, answer_of, receiving
+from tests.engine.world import eventually
 from tests.monitoring.samples import Moved
 from tests.operations.home import Home, open_home
 from tests.operations.test_crons import START, StillClock
@@ -181,6 +182,7 @@ async def test_what_is_no_success_is_tried_again_and_told(
     assert (told.delivery.status, told.attempts[0].status_code) == ("pending", code)
     assert words in (told.attempts[0].error or "")
     assert (await webhooks.get_webhook(post.context, webhook.id)).failing_since == START
+    post.deliverer = Deliverer(post.context, LIMIT)
     post.turn(DELAYS_SECONDS[0] * 1.1)
     await post.tick()
     assert [len(each.attempts) for each in await post.log(webhook)] == [2]
@@ -216,13 +218,12 @@ async def test_a_slow_receiver_holds_up_nobody_else(post: Post, receiver: Receiv
         await post.add(slow)
         await post.add(receiver)
         await post.happen(*["token.created"] * 20)
-        await post.deliverer.tick()
-        for _ in range(500):
-            if len(receiver.got) == 20:
-                break
-            await asyncio.sleep(0.002)
+
+        async def all_came() -> bool:
             await post.deliverer.tick()
-        assert len(receiver.got) == 20
+            return len(receiver.got) == 20
+
+        await eventually(all_came)
         assert slow.connections <= 8
         slow.hanging.set()
         slow.answers.clear()
@@ -259,10 +260,7 @@ async def test_a_server_that_dies_between_sending_and_writing_it_down_sends_that
     await post.happen("token.created")
     receiver.answers = [None]
     await post.deliverer.tick()
-    for _ in range(500):
-        if receiver.got:
-            break
-        await asyncio.sleep(0.002)
+    await eventually(lambda: receiver.got)
     await post.deliverer.close()  # SIGKILL: what it was at is not written down
     second = post.deliverer = Deliverer(post.context, LIMIT)
     await post.tick()

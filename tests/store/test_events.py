@@ -17,6 +17,7 @@ from oneoff.store import events, installation
 from oneoff.store.database import open_database
 from oneoff.store.events import Event, EventFilter
 from oneoff.store.schema import migrate, upgrade
+from tests.engine.world import eventually
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -56,10 +57,10 @@ async def test_a_later_commit_has_a_higher_number_whatever_began_first(opened: A
     def slow(connection: Connection) -> None:
         events.save_new(connection, event_of(1))
         recorded.set()
-        may_end.wait(5)
+        may_end.wait(30)
 
     first = asyncio.create_task(opened.run(slow))
-    await asyncio.to_thread(recorded.wait, 5)
+    await asyncio.to_thread(recorded.wait, 30)
     second = asyncio.create_task(save(opened, event_of(2)))
     await asyncio.wait({second}, timeout=0.3)  # PostgreSQL commits it now; SQLite has one writer
     seen = await after(opened, 0)
@@ -84,7 +85,7 @@ async def test_nobody_gets_a_number_between_anothers_number_and_its_commit(opene
     await asyncio.wait({waiting}, timeout=0.3)
     assert not waiting.done(), "it would be readable before the other one, with a higher number"
     slow_transaction.commit()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 30)
     fast_transaction.commit()
     for connection in (slow, fast):
         connection.close()
@@ -102,7 +103,7 @@ async def test_a_reader_beside_many_writers_misses_none(opened: Any) -> None:
             last = some[-1].seq if some else last
 
     writers = [save(opened, event_of(n), event_of(n + 1)) for n in range(0, wanted, 2)]
-    await asyncio.wait_for(asyncio.gather(read_all(), *writers), 20)
+    await asyncio.wait_for(asyncio.gather(read_all(), *writers), 60)
     assert sorted(found) == list(range(wanted))
 
 
@@ -120,10 +121,7 @@ async def test_what_a_failed_transaction_recorded_never_happened(opened: Any) ->
     assert (await after(opened, 0), told) == ([], [])
     await save(opened, event_of(2))
     assert [each.body for each in await after(opened, 0)] == [{"n": 2}]
-    for _ in range(100):
-        if told:
-            break
-        await asyncio.sleep(0.01)
+    await eventually(lambda: told)
     assert told == [1]
 
 
@@ -137,7 +135,7 @@ def test_a_loop_that_is_gone_does_not_end_the_thread_that_writes(tmp_path: Path)
 
     asyncio.run(open_and_listen())
     for number in range(2):
-        asyncio.run(asyncio.wait_for(save(database, event_of(number)), 5))
+        asyncio.run(asyncio.wait_for(save(database, event_of(number)), 30))
     assert len(asyncio.run(after(database, 0))) == 2
     database.close()
 
