@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,25 @@ def imported(path: Path) -> Iterator[str]:
             yield from (name.name.partition(".")[0] for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
+
+
+def ours(path: Path, known: set[str]) -> set[str]:
+    """Modules of ours that a file imports anywhere in it, also for types only."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            names |= inside or {node.module}
+    return names & known
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {path: ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in modules()}
+    known = set(names.values())
+    graph = {name: ours(path, known) for path, name in names.items()}
+    assert sum(map(len, graph.values())) > 1000
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names them
 
 
 def test_the_layers_hold() -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from oneoff.errors import UnknownEventKind
 
@@ -20,6 +21,23 @@ class EventKind:
     subject: str
     body: Mapping[str, str]
     is_failure: bool = False
+
+
+class Happened(Protocol):
+    """An event, as far as it is told."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def subject_id(self) -> str: ...
+    @property
+    def service_id(self) -> str | None: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def body(self) -> Mapping[str, Any]: ...
 
 
 _SERVICE = {"service": "the service's path"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from oneoff.core.webhook import Happened
+from oneoff.core.events import Happened
 
 _REASONS = {
     "oom_killed": "it ran out of memory",

@@ -4,12 +4,10 @@ and by the Render-compatible API."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oneoff.core.clock import to_text
-
-if TYPE_CHECKING:
-    from oneoff.core.webhook import Happened
+from oneoff.core.events import Happened
 
 DEPLOY_STATUSES = {"deploy.live": "succeeded", "deploy.failed": "failed", "deploy.canceled": "canceled"}
 # Render's type -> the kinds that may be it. `run.*` are told apart by the service and the run.

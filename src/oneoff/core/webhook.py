@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from oneoff.core.clock import to_text
-from oneoff.core.events import is_failure, matches
+from oneoff.core.events import Happened, is_failure, matches
 from oneoff.core.render_events import to_render_payload
 from oneoff.errors import InvalidWebhook
 
@@ -50,23 +50,6 @@ class DeliveryStatus(StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"  # all attempts
     CANCELED = "canceled"  # the webhook was disabled before it arrived
-
-
-class Happened(Protocol):
-    """An event, as far as it is told."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def subject_id(self) -> str: ...
-    @property
-    def service_id(self) -> str | None: ...
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def body(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from oneoff import journal
+from oneoff.core.events import Happened
 from oneoff.core.notices import to_notice
-from oneoff.core.webhook import FORMS, Answer, DeliveryStatus, Happened, WebhookKind, signed_headers
+from oneoff.core.webhook import FORMS, Answer, DeliveryStatus, WebhookKind, signed_headers
 from oneoff.engine.context import Context
 from oneoff.errors import OneoffError
 from oneoff.settings import MAIL_PORTS, Settings
