@@ -6,6 +6,7 @@ Added by the app of each face, which says how its errors are told.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from oneoff.operations.tokens import Tokens
 
 MOST_BODY_BYTES = 4 << 20
 _TOO_LARGE = 413
+_FORBIDDEN = {"type": "websocket.close", "code": 1008}
 _BEARER = re.compile(rb"[Bb]earer +([!-~]{1,512}) *")
 
 
@@ -60,12 +62,18 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._tokens.authenticate(bearer_of(scope))
+            bearer = bearer_of(scope)
+            caller = await self._tokens.authenticate(bearer)
             allowance = self._tokens.count_request(caller)
         except OneoffError as problem:
             await _refuse(door, problem)(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
+        with contextlib.suppress(_RevokedError):
+            await self._let_in(scope, receive, self._while_valid(bearer, send), allowance)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send, allowance: Allowance | None) -> None:
+        door = self._door
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
@@ -75,6 +83,26 @@ class Gate:
         else:
             answering = send if allowance is None else _telling(send, allowance)
             await self._app(scope, _limited(receive, most), answering)
+
+    def _while_valid(self, bearer: str, send: Send) -> Send:
+        """A stream gives no more once its token is revoked: it ends, and the client that comes back is refused."""
+
+        async def send_checked(message: Message) -> None:
+            kind = message["type"]
+            if kind == "websocket.send" or message.get("more_body"):
+                try:
+                    await self._tokens.authenticate(bearer)
+                except NotAuthenticated:
+                    end = {"type": "http.response.body"} if kind != "websocket.send" else _FORBIDDEN
+                    await send(end)
+                    raise _RevokedError from None
+            await send(message)
+
+        return send_checked
+
+
+class _RevokedError(Exception):
+    """Leaves the app whose stream was ended; goes no farther than the gate."""
 
 
 def _refuse(door: Door, problem: OneoffError) -> Response:
