@@ -43,7 +43,7 @@ class Nursling:
         """Raises subprocess.TimeoutExpired."""
         if self.poll() is None:
             select.select([self._pidfd], [], [], timeout)
-            self._nursery.hear(1.0 if timeout is None or _has_ended(self._pidfd) else 0)
+            self._nursery.hear(30.0 if timeout is None or _has_ended(self._pidfd) else 0)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return self.returncode

@@ -24,6 +24,7 @@ from tests.drivers import commands
 from tests.drivers.bench import INSTANCE, Bench
 from tests.drivers.proxy import Proxy
 from tests.drivers.rigs import Rig
+from tests.engine.world import eventually
 from tests.rig import images, process
 from tests.rig.dockerd import Dockerd, private_dockerd
 
@@ -66,8 +67,10 @@ async def test_an_engine_started_anew_cannot_vouch_that_there_was_no_start(bench
 
 
 async def test_an_exit_while_the_engine_is_away_is_collected_with_its_true_code(bench: Bench, engine: Dockerd) -> None:
-    handle = await bench.start(("sh", "-c", "echo before; sleep 1.5; echo after; exit 7"))
+    script = "echo before; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo after; exit 7"
+    handle = await bench.start(("sh", "-c", script))
     await bench.read_until(handle, b"before")
+    init = Path("/proc", engine.docker("inspect", "--format", "{{.State.Pid}}", handle.engine_id).strip())
     waiting = asyncio.create_task(bench.driver.wait(handle))
     reading = asyncio.create_task(bench.read_logs(handle))
     await asyncio.sleep(0.2)
@@ -77,7 +80,8 @@ async def test_an_exit_while_the_engine_is_away_is_collected_with_its_true_code(
             await task
     with pytest.raises(EngineUnavailable):
         await bench.driver.inspect(handle)
-    await asyncio.sleep(1.5)
+    (init / "root/tmp/go").touch()
+    await eventually(lambda: not init.exists(), "it does not end")
     await asyncio.to_thread(engine.start)
     assert (await bench.driver.wait(handle)).code == 7
     # With live restore Docker loses what is written while it is away; nobody can tell afterwards.

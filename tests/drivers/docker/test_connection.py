@@ -229,9 +229,9 @@ async def test_a_connection_that_the_kernel_gives_up_is_an_error_also_where_noth
 
 async def test_a_live_answer_may_pause(engine: ScriptedEngine, connections: Connections) -> None:
     engine.will_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
-    live = Request(GET.head, b"", read_seconds=0.02, is_live=True)
+    live = Request(GET.head, b"", read_seconds=0.5, is_live=True)  # time enough for it to begin
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
+        async with asyncio.timeout(0.8):
             await ask(connections, live)
 
 

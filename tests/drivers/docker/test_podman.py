@@ -30,10 +30,14 @@ async def bench(request: pytest.FixtureRequest, anyio_backend: str, tmp_path: Pa
 async def test_waiting_for_a_run_costs_the_engine_next_to_nothing(bench: Bench, podman: Podman) -> None:
     handle = await bench.start(commands.FOREVER)
     waiting = asyncio.create_task(bench.driver.wait(handle))
-    await asyncio.sleep(0.1)
-    before = cpu_seconds(podman.pid)
-    await asyncio.sleep(1)
-    assert cpu_seconds(podman.pid) - before < 0.2
+    costs = []
+    for _ in range(5):  # it may be busy with the start or with earlier runs at first
+        before = cpu_seconds(podman.pid)
+        await asyncio.sleep(1)
+        costs.append(cpu_seconds(podman.pid) - before)
+        if costs[-1] < 0.2:
+            break
+    assert costs[-1] < 0.2, costs
     await bench.driver.stop(handle, 30)
     assert (await waiting).code == 143
 

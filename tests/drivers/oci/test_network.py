@@ -79,7 +79,7 @@ async def test_runs_do_not_reach_each_other(oci: Workbench) -> None:
     await oci.driver.remove(listener)
 
 
-async def test_the_outside_is_reached_through_nat(oci: Workbench) -> None:
+async def test_the_outside_is_reached_through_nat(oci: Workbench, wait_until: Callable[..., Any]) -> None:
     """A namespace beside the host plays the outside; it has no route back to the runs' subnet."""
     name = f"outside{os.getpid()}"
     veth = f"oot{os.getpid()}"
@@ -90,7 +90,7 @@ async def test_the_outside_is_reached_through_nat(oci: Workbench) -> None:
         with subprocess.Popen(
             ["ip", "netns", "exec", name, "busybox", "nc", "-ll", "-p", "7000", "-e", "echo", "outside"]
         ) as listener:
-            await asyncio.sleep(0.2)
+            await wait_until(lambda: f":{7000:04X} " in _sh(f"ip netns exec {name} cat /proc/net/tcp /proc/net/tcp6"))
             ended, out, err = await oci.run("nc", "198.51.100.2", "7000", networks=())
             listener.kill()
         assert (ended.code, out) == (0, "outside\n"), err
@@ -134,11 +134,13 @@ async def test_a_namespace_is_lent_to_one_run_at_a_time_and_again_to_the_same_se
     assert (lent(other) != name, lent(again)) == (True, name)
 
 
-async def test_a_namespace_somebody_is_still_in_is_not_lent_again(oci: Workbench) -> None:
+async def test_a_namespace_somebody_is_still_in_is_not_lent_again(
+    oci: Workbench, wait_until: Callable[..., Any]
+) -> None:
     handle = await oci.driver.create(oci.spec("true", networks=()))
     name = str(oci.driver._known(handle)["network"])
     with subprocess.Popen(["ip", "netns", "exec", name, "sleep", "100"]) as squatter:
-        await asyncio.sleep(0.2)
+        await wait_until(lambda: Path(f"/proc/{squatter.pid}/ns/net").samefile(Path("/run/netns") / name))
         await oci.driver._networks.give_back(name, "srv-1", empty=False)
         assert name not in oci.driver._networks._idle["srv-1"]
         squatter.kill()
@@ -200,8 +202,8 @@ async def test_a_killed_supervisor_gives_its_namespace_back(oci: Workbench) -> N
     assert len(oci.driver._networks._idle["srv-1"]) == 1
 
 
-def _sh(script: str) -> None:
-    subprocess.run(["sh", "-ec", script], check=True)
+def _sh(script: str) -> str:
+    return subprocess.run(["sh", "-ec", script], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 async def _lines(oci: Workbench, handle: Handle, count: int) -> list[str]:
