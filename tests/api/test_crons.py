@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from oneoff.api.cron_shapes import CronShape, TickShape
+from oneoff.api.cron_shapes import CreateCron, CronShape, TickShape
 from oneoff.core.ticks import TickOutcome
 from oneoff.store import ticks
 from oneoff.store.ticks import Tick
@@ -50,6 +50,16 @@ async def test_a_cron_is_made_listed_changed_and_deleted(client: Client, job_id:
     assert (await client.delete(f"/crons/{cron['id']}")).status_code == 204
     check_problem(await client.get(f"/crons/{cron['id']}"), 404, "not_found")
     assert (await client.get(f"/jobs/{job_id}")).status_code == 200
+
+
+async def test_null_is_the_default_when_a_cron_is_made(client: Client, job_id: str) -> None:
+    given = {"job", "expression"}
+    bare, nulls = [
+        await made(client, job_id, **more) for more in ({}, dict.fromkeys(set(CreateCron.model_fields) - given))
+    ]
+    own = {"id", "name", "created_at"}
+    assert {k: v for k, v in nulls.items() if k not in own} == {k: v for k, v in bare.items() if k not in own}
+    assert nulls["name"] == "schedule-2"
 
 
 async def test_a_cron_is_made_once_for_one_idempotency_key(client: Client, job_id: str) -> None:

@@ -34,7 +34,7 @@ _CHANGED = "the cron was changed before they could fire"
 
 @dataclass(frozen=True, slots=True)
 class NewCron:
-    """`settings` are those of _COLUMNS that the caller gave, unchecked; what is not given has its default."""
+    """`settings` are those of _COLUMNS that the caller gave, unchecked; what is not given, or None, has its default."""
 
     job_id: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -84,7 +84,8 @@ def insert_cron(context: Context, connection: Connection, new: NewCron, managed_
     """Inside the caller's transaction, who calls `signals.crons_changed` after the commit."""
     job = job_rows.get_job(connection, new.job_id)
     now = context.clock.now()
-    given = {"name": None} | _to_columns(new.settings)
+    columns = complete_settings(new.settings)
+    columns["name"] = _choose_name(connection, job.id, columns.get("name"))
     cron = Cron(
         id=context.new_id("cron"),
         workspace_id=job.workspace_id,
@@ -96,7 +97,7 @@ def insert_cron(context: Context, connection: Connection, new: NewCron, managed_
         next_due_at=None,
         version=1,
         created_at=now,
-        **{**_DEFAULTS, **given, "name": _choose_name(connection, job.id, given["name"])},
+        **columns,
     )
     _check(context, connection, cron, now)
     cron = replace(cron, next_due_at=next_fire(schedule_of(cron), now))
