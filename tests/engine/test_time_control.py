@@ -19,13 +19,13 @@ from tests.engine.world import START, World, eventually
 pytestmark = pytest.mark.anyio
 
 
-async def accept_with(world: World, timeout: int = 100, **values: Any) -> str:
+async def accept_with(world: World, timeout: int = 100, service: str = "web", **values: Any) -> str:
+    def change(connection: Connection, run_id: str) -> None:
+        if values:
+            connection.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(values))
+
     world.engine.scripts[("job",)] = Script(code=None)
-    run_id = await world.accept(await world.add_service("web"), "job", timeout=timeout)
-    if values:
-        change = update(tables.runs).where(tables.runs.c.id == run_id).values(values)
-        await world.database.run(lambda c: c.execute(change) and None)
-    return run_id
+    return await world.accept(await world.add_service(service), "job", timeout=timeout, also=change)
 
 
 async def let_pass(world: World, run_id: str, seconds: int) -> Run:
@@ -134,3 +134,21 @@ async def test_a_run_that_had_to_end_before_it_got_a_slot_never_starts(world: Wo
     assert (ended.reason, ended.started_at) == (Reason.TIMED_OUT, None)
     assert "had no slot before" in (ended.message or "")
     assert run_id not in world.engine.starts
+
+
+@pytest.mark.parametrize(("others", "group"), [(2, None), (1, "db")])
+async def test_a_run_that_waits_for_a_slot_or_its_group_ends_when_it_must(
+    world: World, start_server: StartServer, others: int, group: str | None
+) -> None:
+    of_group: dict[str, Any] = {"timeout": 3600, "concurrency_group": group}
+    going = [await accept_with(world, service=f"web-{number}", **of_group) for number in range(others)]
+    await start_server()
+    for run_id in going:
+        await world.until_status(run_id, "running")
+    waits = await accept_with(world, must_end_at=to_us(START + timedelta(seconds=60)), **of_group)
+    assert (await let_pass(world, waits, 30)).status == "queued"
+    ended = await let_pass(world, waits, 60)
+    assert (ended.status, ended.reason, ended.started_at) == ("failed", Reason.TIMED_OUT, None)
+    for run_id in going:
+        assert (await world.get(run_id)).status == "running"
+        world.engine.finish(run_id)

@@ -15,6 +15,7 @@ from oneoff.drivers.driver import PreparedImage
 from oneoff.engine.admission import fetch_queue
 from oneoff.engine.context import Context
 from oneoff.engine.executor import Executor
+from oneoff.engine.overdue import end_overdue
 from oneoff.engine.retrying import end_if_queued
 from oneoff.engine.spec import prepare_image
 from oneoff.errors import DriverError, EngineUnavailable, ImageUnavailable, OneoffError
@@ -49,6 +50,7 @@ class Dispatcher:
         self._told: set[str] = set()  # of those being prepared, whose rows say what they wait for
         self._is_tight = False  # other servers' claims and ours could exceed the plan together
         self._pulls = asyncio.Semaphore(_PULLS_AT_ONCE)
+        self._overdue_next = 0.0  # when to look for them again, by the monotonic clock
 
     @property
     def going(self) -> frozenset[str]:
@@ -56,6 +58,7 @@ class Dispatcher:
         return frozenset(self._going)
 
     async def tick(self) -> float:
+        await self._end_overdue()
         free = self._context.settings.slots - len(self._going)
         if free <= 0:
             return _LOOK_AGAIN_SECONDS
@@ -84,6 +87,13 @@ class Dispatcher:
             for task in late:
                 task.add_done_callback(lambda _: self.wake.set())
         return self._give_slots(candidates, self._context.settings.slots - len(self._going))
+
+    async def _end_overdue(self) -> None:
+        """Not with each run that comes or goes: there may be many."""
+        now = self._context.clock.monotonic()
+        if now >= self._overdue_next:
+            self._overdue_next = now + _LOOK_AGAIN_SECONDS
+            await end_overdue(self._context)
 
     def _give_slots(self, candidates: list[Waiting], free: int) -> float:
         """In order. A run whose image is being pulled is passed over; one that is nearly ready is waited for."""

@@ -19,6 +19,7 @@ from oneoff.engine.census import count_slot, count_start
 from oneoff.engine.context import Context
 from oneoff.engine.ending import Ending
 from oneoff.engine.events import record_started
+from oneoff.engine.overdue import find_end
 from oneoff.engine.patience import Patience
 from oneoff.engine.retrying import end_if_leased
 from oneoff.engine.spec import make_spec, prepare_image
@@ -36,7 +37,7 @@ from oneoff.errors import (
 )
 from oneoff.store import runs
 from oneoff.store.database import Connection
-from oneoff.store.runs import End, Placement, StartFacts
+from oneoff.store.runs import Placement, StartFacts
 
 _LOG_PATIENCE_SECONDS = 30.0  # for the rest of the output of a run whose end is known
 
@@ -67,9 +68,7 @@ class Executor:
             if not runs.start_if_queued(connection, run_id, placement, now):
                 return None
             run = runs.get_run(connection, run_id)
-            if run.must_end_at is not None and run.must_end_at <= now:
-                why = f"it had to end by {run.must_end_at:%Y-%m-%d %H:%M} UTC, and had no slot before"
-                end = End(Outcome(RunStatus.FAILED, Reason.TIMED_OUT), now, message=why)
+            if (end := find_end(run, now)) is not None:
                 end_if_leased(context, connection, run, context.lease, end)
                 return run, None
             check_group(connection, run)

@@ -307,6 +307,12 @@ def list_with_other_lease(connection: Connection, lease: str) -> list[Run]:
     return [_to_run(row) for row in connection.execute(query)]
 
 
+def list_overdue(connection: Connection, now: datetime) -> list[Run]:
+    """Queued runs that must have ended by now."""
+    query = select(*_COLUMNS).where(runs.c.status == RunStatus.QUEUED.value, runs.c.must_end_at <= to_us(now))
+    return [_to_run(row) for row in connection.execute(query)]
+
+
 def fetch_statuses(connection: Connection, run_ids: Sequence[str]) -> dict[str, RunStatus]:
     rows = connection.execute(select(runs.c.id, runs.c.status).where(runs.c.id.in_(run_ids)))
     return {row.id: RunStatus(row.status) for row in rows}
