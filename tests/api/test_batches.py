@@ -53,6 +53,11 @@ async def test_a_batch_is_created_looked_at_listed_and_canceled(client: Client, 
     assert again.status_code == 201
     assert (again.json()["rerun_of"], again.json()["index_count"]) == (batch["id"], 4)
     check_problem(await client.post(f"/batches/{batch['id']}/rerun-failed"), 409, "nothing_to_rerun")
+    address, key = f"/batches/{batch['id']}/rerun-failed?with_canceled=true", {"Idempotency-Key": "k"}
+    both = [(await client.post(address, headers=key)).json()["id"] for _ in range(2)]
+    assert both[0] == both[1]
+    other = await client.post(f"{address}&live_image=true", headers=key)
+    check_problem(other, 409, "idempotency_key_reused")
 
 
 async def test_items_are_listed_with_their_runs_and_without_values(client: Client, home: Home) -> None:

@@ -39,8 +39,8 @@ def trigger_of(request: HTTPConnection) -> Trigger:
 
 
 async def idempotency_of(request: Request) -> Idempotency | None:
-    """Of a request that creates. What makes two of them the same one: key, token, method, address and body. Raises
-    InvalidBody for a key that is none."""
+    """Of a request that creates. What makes two of them the same one: key, token, method, address with its options,
+    and body. Raises InvalidBody for a key that is none."""
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
         return None
@@ -49,5 +49,6 @@ async def idempotency_of(request: Request) -> Idempotency | None:
             f"{IDEMPOTENCY_KEY} has {len(key)} characters: send 1 to {MOST_KEY_CHARACTERS}", IDEMPOTENCY_KEY
         )
     body = await request.body()
-    asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body)
+    address = f"{request.url.path}?{request.url.query}".removesuffix("?")
+    asked = hashlib.sha256(f"{request.method} {address}\n".encode() + body)
     return Idempotency(caller_of(request).id, key, asked.hexdigest())
