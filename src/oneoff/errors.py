@@ -188,7 +188,7 @@ class InvalidGroup(InvalidInput):
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
-        self.field = "group"
+        self.field = "concurrency_group"
 
 
 class InvalidWebhook(InvalidInput):

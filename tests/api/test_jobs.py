@@ -88,6 +88,10 @@ async def test_a_job_is_changed_field_by_field(client: Client, home: Home) -> No
         ({"variables": {"ONEOFF_X": "1"}}, "invalid_variables", "variables"),
         ({"variables": {"A": None}}, "invalid_body", "variables.A"),
         ({"nme": "x"}, "invalid_body", "nme"),
+        ({"command": ["echo", *["x" * 100_000] * 11]}, "invalid_command", "command"),
+        ({"concurrency_group": "DB"}, "invalid_group", "concurrency_group"),
+        ({"must_end_by": "25:00"}, "invalid_time_of_day", "must_end_by"),
+        ({"must_end_by": "08:00 Mars"}, "unknown_time_zone", "must_end_by"),
     ],
 )
 async def test_a_job_that_breaks_a_rule_is_refused_naming_the_field(

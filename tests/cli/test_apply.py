@@ -76,6 +76,23 @@ def test_all_problems_of_form_and_of_rules_are_told_with_their_places(apply: App
     assert apply("service: shop/nowhere\njobs: {}\n")[0] == 1
 
 
+@pytest.mark.parametrize(
+    "line", ["group: DB", "must_end_by: 25:00", "must_end_by: 08:00 Mars", "instance_type: huge", "warn: 1h"]
+)
+def test_a_setting_that_breaks_a_rule_is_told_at_its_own_line(apply: Apply, line: str) -> None:
+    _, _, err = apply(FILE.replace("    timeout", f"    {line}\n    timeout"))
+    column = 6 + len(line.partition(":")[0]) + 1
+    assert err.splitlines()[1].startswith(f"oneoff.yaml:5:{column}: ")
+
+
+def test_retries_are_shown_in_words(apply: Apply) -> None:
+    _, plan, _ = apply(
+        FILE.replace("timeout: 10m", "retries: {count: 2, exit_codes: [75, 76], reasons: [lost, killed]}")
+    )
+    told = "count 2, back_off exponential, delay 10s, most_delay 1h, exit_codes 75 76, reasons killed lost"
+    assert f"    retries: {told}" in plan.splitlines()
+
+
 def test_what_is_deleted_is_asked_for_first(apply: Apply) -> None:
     apply(FILE)
     fewer = "service: shop/production\njobs: {}\n"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from oneoff.core.command import explain_missing
+from oneoff.core.command import explain_missing, make_command
+from oneoff.errors import InvalidCommand
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,11 @@ from oneoff.core.command import explain_missing
 )
 def test_a_missing_program_is_explained_by_how_it_was_named(argv0: str, words: str) -> None:
     assert explain_missing(argv0, "/bin", "/srv") == words
+
+
+@pytest.mark.parametrize("argument", ["", "x" * 100_000])
+def test_a_command_that_no_kernel_executes_is_refused(argument: str) -> None:
+    most = 1_000_000 // (len(argument) + 9)
+    assert make_command(["x", *[argument] * (most - 1)], None).argv
+    with pytest.raises(InvalidCommand, match="in all"):
+        make_command(["x", *[argument] * (most + 1)], None)

@@ -130,7 +130,7 @@ def _show(field: str, value: Any) -> str:
 
         return shlex.join(str(each) for each in value)
     if isinstance(value, dict):
-        return ", ".join(f"{name.removesuffix(_DURATIONS)} {each}" for name, each in value.items() if each)
+        return ", ".join(f"{name.removesuffix(_DURATIONS)} {_show(name, each)}" for name, each in value.items() if each)
     return str(value).replace("\n", "\\n")
 
 

@@ -15,6 +15,10 @@ Entrypoint = str | tuple[str, ...]  # "keep", "clear" or the list that takes its
 
 _SHELL = ("/bin/sh", "-c")
 _MOST_ARGUMENT_BYTES = 131_071  # MAX_ARG_STRLEN of the Linux kernel, without the terminating NUL
+# With the variables, which may have as many, it stays below the kernel's 2 MB: beyond it says "Argument list too long",
+# and that would look like an end of the command's own.
+_MOST_BYTES_IN_ALL = 1_000_000
+_BYTES_BESIDE_EACH = 9  # the NUL and the pointer
 
 # Entrypoints that end in `exec "$@"`: a command given to them is run, not swallowed.
 EXEC_WRAPPERS = frozenset(
@@ -52,8 +56,11 @@ def make_command(argv: Sequence[str] | None, shell: str | None) -> Command:
     assert argv is not None
     if not argv or not argv[0]:
         raise InvalidCommand("the command is empty: write it after --, for example -- python manage.py migrate")
-    for argument in argv:
-        _check_argument(argument, "command")
+    total = sum(_check_argument(argument, "command") + _BYTES_BESIDE_EACH for argument in argv)
+    if total > _MOST_BYTES_IN_ALL:
+        raise InvalidCommand(
+            f"the command has {total} bytes in all, the limit is {_MOST_BYTES_IN_ALL}: put long lists in a file"
+        )
     return Command(argv=tuple(argv))
 
 
@@ -105,7 +112,8 @@ def entrypoint_warning(image: ImageConfig, path: str) -> str | None:
     )
 
 
-def _check_argument(argument: str, field: str) -> None:
+def _check_argument(argument: str, field: str) -> int:
+    """Its bytes. Raises InvalidCommand."""
     if "\0" in argument:
         raise InvalidCommand("a command cannot contain the character NUL", field)
     try:
@@ -118,3 +126,4 @@ def _check_argument(argument: str, field: str) -> None:
             "pass a file's name instead of its content",
             field,
         )
+    return length

@@ -8,7 +8,7 @@ from oneoff.core.limits import format_duration
 from oneoff.core.plan import check_longest_run
 from oneoff.core.run import Run
 from oneoff.core.windows import end_by, parse_time_of_day
-from oneoff.errors import InvalidBody, RunNotGoing
+from oneoff.errors import InvalidBody, RunNotGoing, UnknownTimeZone
 from oneoff.operations.context import Context
 from oneoff.operations.ids import check_id
 from oneoff.operations.launches import get_materials
@@ -22,7 +22,11 @@ def check_must_end_by(text: str | None) -> str | None:
     if text is None:
         return None
     time, _, zone = text.partition(" ")
-    return f"{parse_time_of_day(time)} {find_zone(zone.strip() or 'UTC').key}"
+    try:
+        return f"{parse_time_of_day(time)} {find_zone(zone.strip() or 'UTC').key}"
+    except UnknownTimeZone as problem:
+        problem.field = "must_end_by"  # no request has a time zone beside it
+        raise
 
 
 def next_end(text: str | None, after: datetime) -> datetime | None:
