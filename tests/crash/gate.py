@@ -43,7 +43,11 @@ class Gate:
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
     def _admit(self, connection: socket.socket) -> None:
-        word = connection.makefile("r").readline().strip()
+        try:
+            word = connection.makefile("r").readline().strip()
+        except OSError:  # it was killed while it spoke
+            connection.close()
+            return
         with self._changed:
             if word in self._free:
                 self._answer(connection)

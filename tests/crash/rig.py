@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ class Oracle:
             threading.Thread(target=self._record, args=(connection,), daemon=True).start()
 
     def _record(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as lines:
+        # A command may be killed while it speaks.
+        with suppress(OSError), connection, connection.makefile("rb") as lines:
             for line in lines:
                 with self._lock, self._file.open("ab") as file:
                     file.write(line)
