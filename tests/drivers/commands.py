@@ -82,7 +82,8 @@ LINES = _sh(
     ),
 )
 BACKGROUND_CHILD = _sh(
-    "(while :; do echo tick; sleep 0.02; done) & sleep 0.1; exit 3", Script(output=(("stdout", b"tick\n"),), code=3)
+    "(while :; do echo tick; : > /tmp/told; sleep 0.02; done) & while [ ! -e /tmp/told ]; do sleep 0.02; done; exit 3",
+    Script(output=(("stdout", b"tick\n"),), code=3),
 )
 STDIN = _sh("cat; if [ -t 0 ] || [ -t 1 ]; then echo tty; else echo none; fi", Script(output=(("stdout", b"none\n"),)))
 OUT_OF_MEMORY = _sh(
