@@ -49,6 +49,10 @@ class SyslogReceiver:
         self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._tls.load_cert_chain(folder / "cert.pem", folder / "key.pem")
 
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
     async def stop(self, *, abort: bool = True) -> None:
         if self._server is not None:
             self._server.close()

@@ -81,10 +81,12 @@ class Sending:
         return await eventually(turned, str(told))
 
     async def pass_time(self, seconds: float) -> None:
+        """What is saved meanwhile is saved, however slow the disk."""
         for _ in range(int(seconds * 2)):
             self.world.clock.turn(0.5)
             for _ in range(3):
                 await asyncio.sleep(0.001)
+            await self.world.database.run(lambda _: None)
 
     async def state(self, stream: LogStream) -> LogStreamState:
         states = await self.world.database.read(log_streams.fetch_states)
@@ -100,6 +102,16 @@ class Sending:
             return await self.unsent() == count
 
         await eventually(reached, "its position is not complete")
+
+    async def until_confirmed(self, run_id: str, receiver: SyslogReceiver) -> None:
+        """All lines that it has, and this is saved."""
+        query = select(positions_table.c.position).where(positions_table.c.run_id == run_id)
+        behind = receiver.messages[-1]["position"]
+
+        async def saved() -> bool:
+            return await self.world.database.read(lambda c: c.execute(query).scalar()) == behind
+
+        await self.until(saved, "its lines are not saved as sent")
 
     async def failing(self, stream: LogStream) -> bool:
         return (await self.state(stream)).failing_since is not None
@@ -211,7 +223,7 @@ async def test_what_was_not_confirmed_before_a_crash_is_sent_again_and_nothing_e
     run_id = await going_run(sending, service_id)
     write(sending, run_id, *numbered(3))
     await sending.until(lambda: len(receiver.messages) == 3)
-    await sending.pass_time(40)
+    await sending.until_confirmed(run_id, receiver)
     write(sending, run_id, *numbered(2, 3))
     await sending.until(lambda: len(receiver.messages) == 5)
     await sending.crash()
@@ -296,8 +308,9 @@ async def test_a_stream_that_is_deleted_gets_no_more_and_a_changed_one_goes_on_a
     run_id = await going_run(sending, service_id)
     write(sending, run_id, "one")
     await sending.until(lambda: receiver.lines_of(run_id) == ["one"])
-    await sending.pass_time(40)
+    await sending.until_confirmed(run_id, receiver)
     await sending.set_stream(endpoint=f"127.0.0.1:{other.port}")
+    await sending.until(lambda: [each.name for each in sending.forwarder._deliveries.values()] == [other.address])
     write(sending, run_id, "two")
     await sending.until(lambda: other.lines_of(run_id) == ["two"])
     await sending.world.database.run(lambda c: log_streams.delete_stream(c, WORKSPACE))
