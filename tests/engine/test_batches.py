@@ -275,7 +275,6 @@ async def test_the_janitor_forgets_with_its_items_what_ended_longer_ago_than_the
     assert (await plant.get(going)).finished_at is None
 
 
-@pytest.mark.timeout(60)
 async def test_killed_at_every_commit_each_item_has_run_once(plant: Plant) -> None:
     plant.script("b", Script(code=1))
     policy = RetryPolicy(1, BackOff.FIXED, delay_seconds=0)

@@ -441,7 +441,11 @@ async def test_what_the_history_drops_and_what_is_beyond_the_budget_is_told_in_a
     last = await ended_run(sending, service_id, "last")
     await sending.crash()
     await sending.start(await start_server())
-    await sending.pass_time(15)
+
+    async def knows_of_all() -> bool:
+        return (await sending.state(stream)).lag_bytes > 5_000
+
+    await sending.until(knows_of_all)
     await receiver.start()
     await sending.until(lambda: receiver.lines_of(last) == ["last"], receiver.messages, step=5)
     await sending.until(lambda: receiver.lines_of(gone) == ["7 lines dropped"], receiver.messages, step=5)
