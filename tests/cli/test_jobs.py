@@ -124,3 +124,16 @@ def test_a_going_run_is_given_more_time(live: LiveServer, oneoff: Cli) -> None:
     oneoff.run("cancel", run_id)
     oneoff.run("wait", run_id)
     assert b"oneoff rerun" in oneoff.run("extend", run_id, "30m").stderr
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_a_gated_deploy_prints_its_own_json_alone(live: LiveServer, oneoff: Cli, exit_code: int) -> None:
+    path = f"shop/gated-{exit_code}"
+    live.home.engine.scripts[("gate", str(exit_code))] = Script((("stdout", b"migrated\n"),), exit_code)
+    oneoff.run("service", "create", path, "--image", IMAGE)
+    oneoff.run("job", "create", f"{path}:gate", "--gate", "before-deploy", "--", "gate", str(exit_code))
+    done = oneoff.run("deploy", path, "--image", NEXT_IMAGE, "--json")
+    assert done.returncode == (0 if exit_code == 0 else 1), done.stderr
+    assert json.loads(done.stdout)["status"] == ("live" if exit_code == 0 else "pre_deploy_failed")
+    assert b"migrated\n" in done.stderr
+    oneoff.run("service", "delete", path, "--yes", "--with-jobs")

@@ -100,10 +100,11 @@ class _Gates:
                 thread.join(0.2)  # so that signals are taken meanwhile
 
     def _follow(self, run_id: str) -> None:
-        from oneoff.cli.running import follow_run
+        from oneoff.cli.running import follow_attempts
 
         try:
-            follow_run(self._session, self._session.client.get(f"/runs/{run_id}").value, self._narrator, self._as_json)
+            run = self._session.client.get(f"/runs/{run_id}").value
+            follow_attempts(self._session, run, self._narrator, to_stderr=self._as_json)
         except (CliError, OSError) as problem:
             self._narrator.warn(f"the output of {run_id} cannot be shown: {problem}")
 

@@ -174,21 +174,32 @@ def follow_run(
     session: Session, run: dict[str, Any], narrator: Narrator, as_json: bool, know: Callable[[str], None] | None = None
 ) -> int:
     """To the end of its last attempt; `know` is told the id of each that follows. Returns the exit code."""
+    ended, body = follow_attempts(session, run, narrator, as_json, know)
+    if as_json:
+        print_json(body)
+    return exit_code_of(ended)
+
+
+def follow_attempts(
+    session: Session,
+    run: dict[str, Any],
+    narrator: Narrator,
+    to_stderr: bool,
+    know: Callable[[str], None] | None = None,
+) -> tuple[Mapping[str, Any], str]:
+    """`follow_run` without its own words: the ended Run of the last attempt, and its body as it came."""
     from oneoff.cli.follow import Follower
 
     while True:
-        follower = Follower(session.client, run["id"], Output(to_stderr=as_json), narrator)
+        follower = Follower(session.client, run["id"], Output(to_stderr=to_stderr), narrator)
         follower.tell(run)
         ended = follower.follow()
         narrator.progress(f"{ended['id']} {describe_end(ended)}")
         if (retry_id := _next_attempt(ended, narrator)) is None:
-            break
+            return ended, follower.end_body
         if know is not None:
             know(retry_id)
         run = session.client.get(f"/runs/{retry_id}").value
-    if as_json:
-        print_json(follower.end_body)
-    return exit_code_of(ended)
 
 
 def _next_attempt(ended: Mapping[str, Any], narrator: Narrator) -> str | None:
