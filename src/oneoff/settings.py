@@ -233,7 +233,8 @@ def _names() -> set[str]:
 
 def _find(name: str, overrides: Mapping[str, object], from_file: Mapping[str, Any]) -> tuple[str, Any]:
     if overrides.get(name) is not None:
-        return f"--{name.replace('_', '-')}", overrides[name]
+        # Options of `oneoff serve` are the first words of their settings.
+        return f"--{name.partition('_')[0]}", overrides[name]
     if (text := os.environ.get(environment_name(name))) is not None:
         return environment_name(name), text
     value = from_file.get(name)
