@@ -14,7 +14,6 @@ from oneoff.core.instance_types import (
     CATALOGUE,
     InstanceClass,
     InstanceType,
-    check_fits,
     choose_instance_type,
     default_for,
     parse_instance_types,
@@ -24,6 +23,8 @@ from oneoff.errors import InstanceTypeTooLarge, SettingsInvalid, UnknownInstance
 
 SMALL: dict[str, Any] = {"name": "Small", "class": "service", "memory": "256MB", "cpus": Decimal("0.25")}
 TABLE = {"s": {**SMALL, "usd_per_month": 3}, "c": {**SMALL, "class": "cron", "usd_per_minute": Decimal("0.00016")}}
+
+LARGE = (64, 256 << 30)  # a node that holds every type
 
 
 def test_a_file_is_read_with_exact_prices_in_its_order() -> None:
@@ -87,12 +88,13 @@ def test_a_type_of_the_other_class_or_an_unknown_one_is_refused_with_those_that_
     ours = [each.id for each in CATALOGUE if each.klass is default_for(kind).klass]
     for asked in ("plan-xyz-001", *(each.id for each in CATALOGUE if each.id not in ours)):
         with pytest.raises(UnknownInstanceType, match=f"use one of {', '.join(ours)} "):
-            choose_instance_type(asked, kind)
-    assert [choose_instance_type(asked, kind).id for asked in ours] == ours
+            choose_instance_type(asked, kind, *LARGE)
+        with pytest.raises(UnknownInstanceType, match=rf"use one of {ours[0]}, {ours[1]} \("):
+            choose_instance_type(asked, kind, 1, 2 << 30)
+    assert [choose_instance_type(asked, kind, *LARGE).id for asked in ours] == ours
 
 
 def test_a_type_that_a_node_can_never_hold_is_refused_with_those_that_fit() -> None:
-    large = choose_instance_type("plan-srv-011", ServiceType.WEB_SERVICE)
     with pytest.raises(InstanceTypeTooLarge, match=r"2 CPU and 4 GB. Types that fit: plan-srv-006, .*, plan-srv-010$"):
-        check_fits(large, 2, 4 << 30)
-    assert check_fits(large, 4, 8 << 30) is large
+        choose_instance_type("plan-srv-011", ServiceType.WEB_SERVICE, 2, 4 << 30)
+    assert choose_instance_type("plan-srv-011", ServiceType.WEB_SERVICE, 4, 8 << 30).id == "plan-srv-011"

@@ -84,22 +84,20 @@ def find_instance_type(type_id: str, catalogue: Catalogue) -> InstanceType | Non
     return next((each for each in catalogue if each.id == type_id), None)
 
 
-def choose_instance_type(asked: str, service_type: ServiceType, catalogue: Catalogue = CATALOGUE) -> InstanceType:
-    """The type `asked` for. Raises UnknownInstanceType, with those that would do, also for the wrong class."""
+def choose_instance_type(
+    asked: str, service_type: ServiceType, cpus: int, memory_bytes: int, catalogue: Catalogue = CATALOGUE
+) -> InstanceType:
+    """The type `asked` for, which a node of this size can hold. Raises UnknownInstanceType, also for the wrong class,
+    and InstanceTypeTooLarge, both with those that would do."""
     wanted = class_of(service_type)
-    for each in catalogue:
-        if each.id == asked and each.klass is wanted:
-            return each
-    raise UnknownInstanceType(asked, [each.id for each in catalogue if each.klass is wanted])
-
-
-def check_fits(chosen: InstanceType, cpus: int, memory_bytes: int, catalogue: Catalogue = CATALOGUE) -> InstanceType:
-    """`chosen` when a node of this size can hold it. Raises InstanceTypeTooLarge with the types that fit."""
-    if chosen.cpus <= cpus and chosen.memory_bytes <= memory_bytes:
-        return chosen
-    fitting = [e.id for e in catalogue if e.klass is chosen.klass and e.cpus <= cpus and e.memory_bytes <= memory_bytes]
-    wants = f"{chosen.id} ({chosen.cpus:g} CPU, {format_bytes(chosen.memory_bytes)})"
-    raise InstanceTypeTooLarge(wants, f"{cpus} CPU and {format_bytes(memory_bytes)}", fitting)
+    of_class = {each.id: each for each in catalogue if each.klass is wanted}
+    fitting = [name for name, each in of_class.items() if each.cpus <= cpus and each.memory_bytes <= memory_bytes]
+    if (chosen := of_class.get(asked)) is None:
+        raise UnknownInstanceType(asked, fitting or of_class)
+    if asked not in fitting:
+        wants = f"{chosen.id} ({chosen.cpus:g} CPU, {format_bytes(chosen.memory_bytes)})"
+        raise InstanceTypeTooLarge(wants, f"{cpus} CPU and {format_bytes(memory_bytes)}", fitting)
+    return chosen
 
 
 def parse_instance_types(table: object) -> Catalogue:

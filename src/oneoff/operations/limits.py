@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from oneoff.core.instance_types import InstanceType, check_fits, choose_instance_type, default_for
+from oneoff.core.instance_types import InstanceType, choose_instance_type, default_for
 from oneoff.core.plan import Plan, check_has_jobs, check_longest_run
 from oneoff.core.retention import Wish, to_text
 from oneoff.core.service import ServiceType
@@ -52,7 +52,7 @@ def choose_size(context: Context, asked: str | None, kind: ServiceType) -> Insta
     catalogue, node = context.catalogue, context.facts
     if asked is None:
         return default_for(kind, catalogue)
-    return check_fits(choose_instance_type(asked, kind, catalogue), node.cpus, node.memory_bytes, catalogue)
+    return choose_instance_type(asked, kind, node.cpus, node.memory_bytes, catalogue)
 
 
 async def find_gone(context: Context) -> list[str]:
