@@ -158,6 +158,15 @@ def test_bytes_missing_at_the_very_end_are_told_too(cli: Cli, api: FakeApi) -> N
     ]
 
 
+def test_bytes_that_came_before_they_were_dropped_are_not_told_as_missing(cli: Cli, api: FakeApi) -> None:
+    api.script.records = [("stdout", b"all of it"), ("stderr", b"!")]
+    api.script.end["log"] = {"stdout_bytes": 9, "stderr_bytes": 1, "missing_bytes": 5}
+    api.script.ended.set()
+    done = cli.run(*_RUN)
+    assert done.stdout == b"all of it"
+    assert b"missing" not in done.stderr
+
+
 def test_progress_goes_to_stderr_and_quiet_hides_it(cli: Cli, api: FakeApi) -> None:
     api.script.ended.set()
     talking = cli.run(*_RUN)

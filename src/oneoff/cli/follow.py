@@ -29,7 +29,6 @@ class Follower:
         self._narrator = narrator
         self._told_status = ""
         self._lost = LostConnection(narrator.progress, "the run")
-        self._missing_told = 0
         self.position = 0
         self.end_body = ""  # the ended Run as the server wrote it
 
@@ -77,7 +76,8 @@ class Follower:
         elif event.name == "end":
             self.end_body = event.data.decode()
             run: Run = json.loads(event.data)
-            self._tell_missing(run["log"]["missing_bytes"] - self._missing_told)
+            # Not the run's missing bytes: what was passed on as it came may have been dropped since.
+            self._tell_missing(run["log"]["stdout_bytes"] + run["log"]["stderr_bytes"] - self.position)
             return run
         return None
 
@@ -95,7 +95,6 @@ class Follower:
     def _tell_missing(self, count: int) -> None:
         if count <= 0:
             return
-        self._missing_told += count
         self._narrator.warn(
             f"{self._run_id}: {count} bytes of the output are missing here: "
             "they were not kept (beyond the cap of a run's log, or while the disk was full)"
