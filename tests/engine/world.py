@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, func, insert, select
 
 from oneoff.core.clock import to_us
 from oneoff.core.ids import make_id
@@ -40,7 +40,7 @@ START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WORKSPACE = "tea-" + "0" * 20
 IMAGE = "registry.example.com/shop/web:42"
 DIGEST = "sha256:" + "a" * 64
-_SLEEPERS = ("dispatcher", "rescuer", "watch of the run")
+_AGENTS = ("dispatcher", "rescuer")  # each sleeps between its ticks, as does the watch of each running run
 
 
 class TurnedClock:
@@ -179,11 +179,13 @@ class World:
         return await eventually(reached, f"{run_id} did not become {statuses}: {await self.get(run_id)}")
 
     async def until_noticed(self, run_id: str) -> Run:
-        """A running run, when all of its one server have done what is due by the clock, and sleep; or an ended one."""
+        """A run of the one server there is, when all have done what is due by the clock, and sleep; or an ended one."""
+        going = select(func.count()).select_from(tables.runs).where(tables.runs.c.status == RunStatus.RUNNING)
 
         async def noticed() -> Run | None:
             run = await self.get(run_id)
-            return run if run.status.is_final or self.clock.sleeping == len(_SLEEPERS) else None
+            watches = await self.database.read(lambda c: c.execute(going).scalar_one())
+            return run if run.status.is_final or self.clock.sleeping == len(_AGENTS) + watches else None
 
         found: Run = await eventually(noticed, "somebody does not come to rest")
         return found
