@@ -165,7 +165,7 @@ async def test_all_that_is_wrong_is_told_together_and_nothing_is_done(shop: Shop
     ]
     problems = await shop.problems(replace(FILE, groups={"DB": 1}, jobs=wrong))
     assert list(problems) == [
-        "groups.DB.group",
+        "groups.DB.concurrency_group",
         "jobs.1.name",
         "jobs.2.timeout_seconds",
         "jobs.3.crons.0.expression",
