@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import platform
+import socket
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from oneoff.drivers.oci.filters import Filters, to_program
 from tests.drivers.oci.conftest import Workbench
 
 PROFILE = runtime.read_seccomp_profile()
+_SOCKET = 41
 
 
 @pytest.mark.anyio
@@ -65,7 +67,7 @@ def test_two_comparisons_of_one_argument_are_alternatives(arguments: int) -> Non
         "syscalls": [{"names": ["personality", "no_such_call"], "action": "SCMP_ACT_ALLOW", "args": compared}],
     }
     program = to_program(profile)
-    allowed = [value for value in (5, 6, 7) if _returns(program, call=135, argument=value) == 0x7FFF0000]
+    allowed = [value for value in (5, 6, 7) if _returns(program, 135, value) == 0x7FFF0000]
     assert allowed == [5, 7][:arguments]
 
 
@@ -79,9 +81,9 @@ class _Instruction(ctypes.LittleEndianStructure):
     _fields_ = (("code", ctypes.c_uint16), ("yes", ctypes.c_uint8), ("no", ctypes.c_uint8), ("k", ctypes.c_uint32))
 
 
-def _returns(program: bytes, call: int, argument: int) -> int:
+def _returns(program: bytes, call: int, *arguments: int) -> int:
     """seccomp_data of x86-64: number, architecture, instruction pointer, six arguments."""
-    words = [call, 0xC000003E, 0, 0, argument, 0, *([0] * 10)]
+    words = [call, 0xC000003E, 0, 0, *(half for each in arguments for half in (each, 0)), *([0] * 12)]
     code = (_Instruction * (len(program) // 8)).from_buffer_copy(program)
     at, accumulator = 0, 0
     while True:
@@ -108,7 +110,19 @@ def _returns(program: bytes, call: int, argument: int) -> int:
 
 def test_the_programs_refuse_what_the_profile_refuses() -> None:
     program = to_program(Filters(PROFILE, "x86_64").find(()).profile)
-    assert _returns(program, call=0, argument=0) == 0x7FFF0000  # read
-    assert _returns(program, call=165, argument=0) == 0x00050001  # mount: EPERM
-    assert _returns(program, call=435, argument=0) == 0x00050026  # clone3: ENOSYS
-    assert _returns(program, call=56, argument=0x10000000) != 0x7FFF0000  # clone with a new user namespace
+    assert _returns(program, 0) == 0x7FFF0000  # read
+    assert _returns(program, 165) == 0x00050001  # mount: EPERM
+    assert _returns(program, 435) == 0x00050026  # clone3: ENOSYS
+    assert _returns(program, 56, 0x10000000) != 0x7FFF0000  # clone with a new user namespace
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_sockets_lead_neither_to_the_host_of_a_virtual_machine_nor_to_the_audit(kind: int) -> None:
+    program = to_program(Filters(PROFILE, "x86_64").find(()).profile)
+    allowed, refused = 0x7FFF0000, 0x00050001
+    for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_PACKET, 45):
+        assert _returns(program, _SOCKET, family, kind, 0) == allowed
+    assert _returns(program, _SOCKET, socket.AF_INET, kind, 9) == allowed
+    assert _returns(program, _SOCKET, socket.AF_NETLINK, kind, 0) == allowed  # routes, as getaddrinfo asks for
+    assert _returns(program, _SOCKET, socket.AF_NETLINK, kind, 9) != allowed
+    assert [_returns(program, _SOCKET, 40, kind, protocol) for protocol in (0, 1, 9)] == [refused] * 3

@@ -50,7 +50,31 @@ _CLONE: dict[str, Any] = {
 }
 # Its flags lie in memory, where a filter cannot look; libc goes on to clone.
 _CLONE3 = {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS}
-_REPLACED = _CLOSED | {"clone", "clone3"}
+# All sockets but AF_VSOCK's, which lead from a virtual machine to its host (Docker refuses them since 23.0), and those of
+# the kernel's audit. Rules must not overlap: the second one is for protocol 9 where that is not the audit.
+_VSOCK, _NETLINK, _AUDIT = 40, 16, 9
+_SOCKETS: list[dict[str, Any]] = [
+    {
+        "names": ["socket"],
+        "action": "SCMP_ACT_ALLOW",
+        "args": [
+            {"index": 0, "value": _VSOCK, "valueTwo": 0, "op": "SCMP_CMP_NE"},
+            {"index": 2, "value": _AUDIT, "valueTwo": 0, "op": "SCMP_CMP_NE"},
+        ],
+    },
+    {
+        "names": ["socket"],
+        "action": "SCMP_ACT_ALLOW",
+        "args": [{"index": 0, "value": _NETLINK, "valueTwo": 0, "op": "SCMP_CMP_LT"}],
+    },
+    {
+        "names": ["socket"],
+        "action": "SCMP_ACT_ERRNO",
+        "errnoRet": _EPERM,
+        "args": [{"index": 0, "value": _VSOCK, "valueTwo": 0, "op": "SCMP_CMP_EQ"}],
+    },
+]
+_REPLACED = _CLOSED | {"clone", "clone3", "socket"}
 
 
 def to_oci_seccomp(profile: Mapping[str, Any], machine: str, capabilities: Collection[str]) -> dict[str, Any]:
@@ -62,7 +86,7 @@ def to_oci_seccomp(profile: Mapping[str, Any], machine: str, capabilities: Colle
     resolved: dict[str, Any] = {
         "defaultAction": profile["defaultAction"],
         "architectures": _architectures(profile, libseccomp_arch),
-        "syscalls": [*(rule for rule in rules if rule["names"]), closed, clone, _CLONE3],
+        "syscalls": [*(rule for rule in rules if rule["names"]), closed, *_SOCKETS, clone, _CLONE3],
     }
     if profile.get("defaultErrnoRet") is not None:
         resolved["defaultErrnoRet"] = profile["defaultErrnoRet"]
