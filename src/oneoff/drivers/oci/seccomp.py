@@ -50,8 +50,8 @@ _CLONE: dict[str, Any] = {
 }
 # Its flags lie in memory, where a filter cannot look; libc goes on to clone.
 _CLONE3 = {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS}
-# All sockets but AF_VSOCK's, which lead from a virtual machine to its host (Docker refuses them since 23.0), and those of
-# the kernel's audit. Rules must not overlap: the second one is for protocol 9 where that is not the audit.
+# All sockets but AF_VSOCK's, which lead from a virtual machine to its host (Docker refuses them since 23.0), and those
+# of the kernel's audit. Rules must not overlap: the second one is for protocol 9 where that is not the audit.
 _VSOCK, _NETLINK, _AUDIT = 40, 16, 9
 _SOCKETS: list[dict[str, Any]] = [
     {
