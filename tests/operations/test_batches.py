@@ -129,7 +129,7 @@ async def test_a_batch_of_a_job_is_as_the_job_was_then(home: Home) -> None:
 WRONG: list[tuple[NewItem, str]] = [
     (NewItem(("nul\0",)), "NUL"),
     (NewItem(("x" * 131_072,)), "131071"),
-    (NewItem(("x" * 120_000,) * 9), "at most 1000000"),
+    (NewItem(("x" * 120_000,) * 9), "in all, the limit is 1000000"),
     (NewItem((), {"1A": VariableChange("x")}), "cannot name a variable"),
     (NewItem((), {"ONEOFF_X": VariableChange("x")}), "reserved"),
     (NewItem((), {"A": VariableChange("x" * 131_072)}), "131071"),
