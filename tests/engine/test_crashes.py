@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from oneoff.drivers.fake_engine import Script
+from oneoff.logs.archive import compress_log
+from oneoff.logs.folder import log_folder, part_paths
 from oneoff.store import runs
 from tests.engine.conftest import StartServer
 from tests.engine.world import World, eventually
@@ -217,3 +219,21 @@ async def test_the_janitor_removes_what_ended_runs_left_and_nothing_else(
     await server.janitor.tick()
     assert [c.spec.run_id for c in world.engine.containers.values()] == [going]
     assert original is not None
+
+
+async def test_killed_while_it_removes_the_parts_of_a_compressed_log_the_next_one_removes_the_rest(
+    world: World, start_server: StartServer
+) -> None:
+    world.engine.default_script = Script(output=(("stdout", b"kept"),))
+    server = await start_server()
+    run_id = await world.accept(await world.add_service("web"))
+    await world.until_ended(run_id)
+    await server.crash()
+    folder = log_folder(world.settings.logs_dir, run_id)
+    (part,) = part_paths(folder)
+    held = part.read_bytes()
+    compress_log(folder)
+    part.write_bytes(held)
+    server = await start_server()
+    await server.janitor.tick()
+    assert not part_paths(folder)

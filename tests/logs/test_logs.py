@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 from itertools import pairwise
@@ -90,6 +91,73 @@ def test_a_follower_goes_on_through_compression(tmp_path: Path) -> None:
         while records := reader.read(1000):
             found += b"".join(record.data for record in records)
     assert found == whole
+
+
+def test_a_follower_in_a_part_goes_on_in_the_archive_when_the_parts_are_gone(tmp_path: Path) -> None:
+    write_sample(tmp_path, 500, cap=1_200_000)
+    whole = b"".join(record.data for record in read_all(tmp_path))
+    parts = part_paths(tmp_path)
+    assert len(parts) > 3
+    for after in (0, *(int(path.stem) - 1 for path in parts[1:])):
+        folder = tmp_path.with_name(f"copy-{after}")
+        shutil.copytree(tmp_path, folder)
+        with LogReader(folder, after) as reader:
+            found = b"".join(record.data for record in reader.read(1000))
+            compress_log(folder)
+            while records := reader.read(1000):
+                found += b"".join(record.data for record in records)
+        assert found == whole[after:]
+
+
+def test_a_log_reads_whole_at_every_step_of_its_compression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sample(tmp_path, 500, cap=1_200_000)
+    whole = b"".join(record.data for record in read_all(tmp_path))
+    parts = part_paths(tmp_path)
+    places = [0, *(int(path.stem) - 1 for path in parts[1:])]
+    begun = [LogReader(tmp_path, after) for after in places]
+    found = [reader.read(1000) for reader in begun]
+    steps = 0
+    unlink = Path.unlink
+
+    def remove_and_look(path: Path, missing_ok: bool = False) -> None:
+        nonlocal steps
+        unlink(path, missing_ok)
+        steps += 1
+        for after in places:
+            assert b"".join(record.data for record in read_all(tmp_path, after)) == whole[after:]
+        if steps < len(places):
+            found[steps] += read_on(begun[steps])
+
+    monkeypatch.setattr(Path, "unlink", remove_and_look)
+    compress_log(tmp_path)
+    assert steps == len(parts)
+    found[0] += read_on(begun[0])
+    for after, records, reader in zip(places, found, begun, strict=True):
+        reader.close()
+        assert b"".join(record.data for record in records) == whole[after:]
+
+
+def read_on(reader: LogReader) -> list[LogRecord]:
+    return list(itertools.chain.from_iterable(iter(reader.read, [])))
+
+
+def test_the_first_part_may_go_between_a_look_and_the_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sample(tmp_path, 500, cap=1_200_000)
+    whole = b"".join(record.data for record in read_all(tmp_path))
+
+    def look_and_compress(folder: Path) -> list[Path]:
+        first, *later = part_paths(folder)
+        held = [path.read_bytes() for path in later]
+        compress_log(folder)
+        for path, content in zip(later, held, strict=True):
+            path.write_bytes(content)
+        return [first, *later]
+
+    with LogReader(tmp_path) as reader, monkeypatch.context() as patched:
+        patched.setattr("oneoff.logs.reader.part_paths", look_and_compress)
+        found = reader.read()
+        patched.undo()
+        assert b"".join(record.data for record in found + read_on(reader)) == whole
 
 
 def test_beyond_the_cap_the_first_and_the_last_part_stay_and_the_rest_is_counted(tmp_path: Path) -> None:

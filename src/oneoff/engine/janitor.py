@@ -14,7 +14,7 @@ from oneoff.engine.context import Context
 from oneoff.engine.dispatcher import Dispatcher
 from oneoff.errors import DriverError
 from oneoff.logs.archive import compress_log
-from oneoff.logs.folder import ARCHIVE, END, log_folder
+from oneoff.logs.folder import END, log_folder, part_paths
 from oneoff.store import batches, crons, deliveries, deploys, events, idempotency, runs, ticks, webhooks
 from oneoff.store.database import Connection
 
@@ -129,8 +129,8 @@ def _compress_each(folders: Iterable[Path]) -> None:
 
 
 def _ended_logs(root: Path) -> Iterator[Path]:
-    """Ended and not yet compressed."""
+    """Ended and not yet compressed, or killed while the parts were removed."""
     for shelf in root.glob("*"):
         for folder in shelf.glob("*"):
-            if (folder / END).exists() and not (folder / ARCHIVE).exists():
+            if (folder / END).exists() and part_paths(folder):
                 yield folder

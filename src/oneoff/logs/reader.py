@@ -15,7 +15,8 @@ PIECE = 256 * 1024
 class LogReader:
     """A cursor over one log. Reading is cheap to repeat: it goes on where the last call stopped.
 
-    Files that the writer or the archive removes meanwhile stay readable until the cursor has left them.
+    A part that is removed meanwhile stays readable until the cursor has left it. Behind it the next part follows, or
+    the archive once there is one: it holds everything, and the parts go one by one then.
     """
 
     def __init__(self, folder: Path, after: int = 0) -> None:
@@ -52,12 +53,14 @@ class LogReader:
             if records := self._read_part(most_bytes):
                 return records
             if not self._has_later_part():
-                return []
+                if not self._is_archived():
+                    return []
+                self.close()
+                continue
             # Whatever was appended before the later part was opened is complete by now.
             if records := self._read_part(most_bytes):
                 return records
-            if not self._open_next():
-                return []
+            self._open_next()
 
     def take(self, records: list[LogRecord]) -> list[LogRecord]:
         """Of `records` what lies behind the cursor, which moves to their end."""
@@ -94,8 +97,12 @@ class LogReader:
         paths = part_paths(self._folder)
         return bool(paths) and self._path is not None and paths[-1].name > self._path.name
 
+    def _is_archived(self) -> bool:
+        return (self._folder / ARCHIVE).exists()
+
     def _open_next(self) -> bool:
-        """Open the first part at the beginning, else the one behind the present one. False when there is none."""
+        """Open the first part at the beginning, else the one behind the present one. False when no part is to be read:
+        there is none, or there is the archive."""
         paths = part_paths(self._folder)
         if self._path is not None:
             paths = [path for path in paths if path.name > self._path.name]
@@ -111,5 +118,8 @@ class LogReader:
             if self._fd >= 0:
                 os.close(self._fd)
             self._fd, self._path, self._offset = fd, path, 0
-            return True
-        return False
+            break
+        # Asked last: a part that was not found above may have been removed behind the archive.
+        if self._is_archived():
+            self.close()
+        return self._fd >= 0
