@@ -524,8 +524,8 @@ class DiskFull(OneoffError):
 
     def __init__(self, folder: str, free: str, needed: str) -> None:
         super().__init__(
-            f"no new runs: {folder} has {free} free and {needed} are kept in reserve. Free some space or give the "
-            "folder a larger disk; going runs are not affected"
+            f"no new runs or deploys: {folder} has {free} free and {needed} are kept in reserve. Free some space or "
+            "give the folder a larger disk; going runs are not affected"
         )
 
 
@@ -535,6 +535,16 @@ class StoreUnavailable(OneoffError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the store does not answer: {why}. Nothing was written; try again")
+
+
+class SchemaTooNew(OneoffError):
+    code = "schema_too_new"
+
+    def __init__(self, found: str, known: str) -> None:
+        super().__init__(
+            f"a newer Oneoff has written this database: its schema is {found} and this one knows {known}. Install the "
+            "newer version again; nothing was changed"
+        )
 
 
 class DataFolderLocked(OneoffError):

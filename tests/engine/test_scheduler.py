@@ -276,7 +276,7 @@ async def test_without_a_live_image_and_when_refused_the_ledger_says_why(town: T
     await town.turn(minutes=5)
     assert await town.outcomes(cron) == ["no_live_image", "refused", "fired"]
     listed = await crons.list_ticks(town.context, cron.id, None, 10, None)
-    assert "no new runs" in str(listed[1].message)
+    assert "no new runs or deploys" in str(listed[1].message)
 
 
 async def test_a_clock_that_is_set_back_fires_nothing_twice(town: Town) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, inspect, text
 
+from oneoff.errors import SchemaTooNew
 from oneoff.store import schema
 from oneoff.store.tables import metadata
 
@@ -26,6 +27,13 @@ async def test_an_empty_database_gets_the_very_schema_that_the_migrations_make(d
 async def test_a_database_that_is_up_to_date_is_left_alone(database: Any) -> None:
     await database.run(schema.migrate)
     assert not await database.run(schema.upgrade)
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(database: Any) -> None:
+    await database.run(schema.upgrade)
+    await database.run(lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    with pytest.raises(SchemaTooNew, match=f"9999 and this one knows {schema.HEAD}"):
+        await database.run(schema.upgrade)
 
 
 def look(connection: Connection) -> dict[str, Any]:

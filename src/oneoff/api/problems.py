@@ -31,6 +31,7 @@ STATUSES: Statuses = {
     errors.DiskFull: 507,
     errors.StoreUnavailable: 503,
     errors.DataFolderLocked: 500,
+    errors.SchemaTooNew: 500,
     errors.InstallationLocked: 500,
     errors.WrongSecretKey: 500,
     errors.DriverUnavailable: 503,

@@ -34,6 +34,7 @@ STATUSES: Statuses = {
     errors.TooManyRequests: 429,
     errors.WrongSecretKey: 500,
     errors.DataFolderLocked: 500,
+    errors.SchemaTooNew: 500,
     errors.InstallationLocked: 500,
     errors.ContainerExists: 500,
     errors.ContainerBusy: 500,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from oneoff.errors import StoreUnavailable
+from oneoff.errors import SchemaTooNew
 from oneoff.store import deploy_tables as deploy_tables
 from oneoff.store import log_stream_tables as log_stream_tables
 from oneoff.store import usage_tables as usage_tables
@@ -21,15 +21,13 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 def upgrade(connection: Connection) -> bool:
     """Make or migrate it, in the caller's transaction. True when there was something to do.
 
-    Raises StoreUnavailable when the database was written by a newer Oneoff.
+    Raises SchemaTooNew when the database was written by a newer Oneoff.
     """
     version = _version(connection)
     if version == HEAD:
         return False
     if version is not None and version > HEAD:
-        raise StoreUnavailable(
-            f"its schema {version} is newer than this Oneoff knows ({HEAD}): install the newer version"
-        )
+        raise SchemaTooNew(version, HEAD)
     if version is None:
         _create(connection)
     else:
