@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from tests.crash.gate import Gate
 from tests.crash.nursery import Nursery
 from tests.crash.rig import Oracle, Server, wait_until
+from tests.rig import process
 from tests.rig.dockerd import private_dockerd
 
 
@@ -25,6 +26,14 @@ def command(gate: Gate, truth: Oracle) -> dict[str, object]:
         exit 5
     """
     return {"shell": script, "timeout_seconds": 300}
+
+
+def has_processes(cgroup: str) -> bool:
+    with suppress(OSError):  # they come and go
+        return any(
+            listing.read_text() for top in process.cgroup_folders(cgroup) for listing in top.rglob("cgroup.procs")
+        )
+    return True
 
 
 @pytest.mark.timeout(180)
@@ -56,3 +65,31 @@ def test_the_engine_is_killed_under_a_running_run(
         else:
             assert str(ended["exit_code"]) in starts_and_ends, ended
         print(f"live_restore={live_restore} ends_meanwhile={ends_meanwhile}: {ended['reason']} {ended['exit_code']}")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("ends_meanwhile", [True, False], ids=["ends-meanwhile", "goes-on"])
+def test_engine_and_server_are_killed_and_the_server_tells_whether_output_may_be_missing(
+    tmp_path: Path, truth: Oracle, nursery: Nursery, ends_meanwhile: bool
+) -> None:
+    with (
+        closing(Gate()) as gate,
+        private_dockerd(tmp_path, live_restore=True) as engine,
+        Server(tmp_path / "data", "docker", engine.host, nursery=nursery) as server,
+    ):
+        server.start()
+        run = server.create_run(server.create_service(), command(gate, truth), "one")
+        assert run is not None
+        wait_until(lambda: gate.waiting == {run["id"]}, 30, lambda: "it did not start")
+        wait_until(lambda: server.call("GET", f"/runs/{run['id']}")["status"] == "running", 30, lambda: "not running")
+        server.kill()
+        engine.kill9()
+        if ends_meanwhile:
+            gate.let({run["id"]})
+            wait_until(lambda: not has_processes(engine.cgroup), 30, lambda: "it did not end")
+        engine.start()
+        server.start()
+        gate.let({run["id"]})
+        ended = server.wait_for_end(run["id"], 60)
+        assert ended["exit_code"] == 5
+        assert ("may be missing" in (ended["message"] or "")) == ends_meanwhile

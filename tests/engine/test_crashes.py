@@ -201,6 +201,25 @@ async def test_the_server_before_this_one_cannot_end_a_run_any_more(world: World
     assert not await world.database.run(lambda c: runs.end_if_leased(c, run_id, run.lease, end))
 
 
+async def test_of_a_run_whose_end_the_engine_has_not_seen_either_it_is_told_that_output_may_be_missing(
+    world: World, start_server: StartServer
+) -> None:
+    world.engine.default_script = GOES_ON
+    server = await start_server()
+    run_id = await world.accept(await world.add_service("web"))
+    await world.until_status(run_id, "running")
+    await server.crash()
+    (container,) = world.engine.containers.values()
+    container.is_unseen = True
+    world.engine.finish(run_id, 3)
+    await start_server()
+    run = await world.until_ended(run_id)
+    assert (run.exit_code, run.message) == (
+        3,
+        "the engine was started anew after it ended: some output may be missing",
+    )
+
+
 async def test_the_janitor_removes_what_ended_runs_left_and_nothing_else(
     world: World, start_server: StartServer
 ) -> None:

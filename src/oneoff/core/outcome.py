@@ -20,6 +20,7 @@ class Exit:
     started_at: datetime
     finished_at: datetime
     stopped_by: str | None = None  # "timeout" when the driver itself enforced the time limit, else None
+    unseen: bool = False  # the engine was started anew since, and may have lost the last output
 
 
 class StopKind(StrEnum):

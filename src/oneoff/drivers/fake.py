@@ -133,7 +133,13 @@ class FakeDriver:
             raise ExitUnknown(handle.name, "the fake engine lost it")
         assert container.started_at is not None
         assert container.finished_at is not None
-        return Exit(container.code, container.oom_seen, container.started_at, container.finished_at)
+        return Exit(
+            container.code,
+            container.oom_seen,
+            container.started_at,
+            container.finished_at,
+            unseen=container.is_unseen,
+        )
 
     async def stop(self, handle: Handle, grace_seconds: float) -> None:
         _require(grace_seconds >= 0, "a grace is not negative")

@@ -48,6 +48,7 @@ class FakeContainer:
     instance: str
     script: Script
     state: ContainerState = ContainerState.CREATED
+    is_unseen: bool = False  # the engine was started anew after its end
     is_forgotten: bool = False  # the engine was killed after it was made, and kept no start of it
     log: list[tuple[str, bytes, datetime]] = field(default_factory=list)
     code: int = 0

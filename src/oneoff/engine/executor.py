@@ -40,6 +40,8 @@ from oneoff.store.database import Connection
 from oneoff.store.runs import Placement, StartFacts
 
 _LOG_PATIENCE_SECONDS = 30.0  # for the rest of the output of a run whose end is known
+_AWAY = "the engine was away while it ran: some output may be missing"
+_UNSEEN = "the engine was started anew after it ended: some output may be missing"
 
 Started = tuple[Run, Handle]
 Begin = Callable[[Run], Awaitable[Started | None]]
@@ -201,7 +203,8 @@ class Executor:
             watch = Watch(self._context, run, handle)
             try:
                 facts = await watch.until_exit()
-                return await self._ending.exited(run, handle, facts, watch.note or note)
+                unseen = _UNSEEN if facts.unseen else None
+                return await self._ending.exited(run, handle, facts, watch.note or note or unseen)
             except EngineUnavailable as problem:
                 if not await patience.lasts(problem, _LOG_PATIENCE_SECONDS if watch.facts else None):
                     if watch.facts is None:
@@ -210,7 +213,7 @@ class Executor:
                     return await self._ending.exited(run, handle, watch.facts, why)
                 run = await self._reload(run)
                 # With its engine away a container may write what no log keeps, and nobody can tell afterwards.
-                note = None if self._keeps_log() else "the engine was away while it ran: some output may be missing"
+                note = None if self._keeps_log() else _AWAY
             except DriverError as problem:  # it is gone, or its end cannot be known
                 return await self._ending.lost(run, handle, str(problem))
 

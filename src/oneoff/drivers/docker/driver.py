@@ -156,6 +156,7 @@ class DockerDriver:
         except DriverError:
             await self._detach(handle)
             raise
+        self._ending.started(handle)
 
     async def _start(self, handle: Handle) -> None:
         why = "the engine could not start it"

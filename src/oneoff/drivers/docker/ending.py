@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ _KILL_RETRY_SECONDS = 1.0
 # The kernel's report of an out-of-memory kill reaches the engine on another way than the exit, and can come later.
 _OOM_REPORT_SECONDS = 0.15
 _CODE_OF_A_LOST_TASK = 255
+_EVENTS_REMEMBERED = 250  # Docker keeps 256 and drops older ones
 _SIGKILL_CODE = 137
 _CODE_KEYS = ("exitCode", "containerExitCode")
 
@@ -43,7 +44,12 @@ class Ending:
         self._engine = engine
         self._clock = clock
         self._kills: dict[str, _DueKill] = {}
+        self._followed: set[str] = set()
         self._waits: dict[str, asyncio.Task[bool]] = {}
+
+    def started(self, handle: Handle) -> None:
+        """By this process: when the engine goes away before its end, `wait` raises."""
+        self._followed.add(handle.engine_id)
 
     async def wait(self, handle: Handle) -> Exit:
         """As `Driver.wait` says."""
@@ -97,19 +103,11 @@ class Ending:
     async def read_events(self, handle: Handle, actions: Sequence[str], since: float) -> list[dict[str, Any]]:
         """What the engine remembers of one container: Docker its last 256 events, those from before its own start
         never; Podman what its events logger keeps. `since` is in seconds since 1970, by the engine's clock."""
-        filters = json.dumps({"container": [handle.engine_id], "event": list(actions)})
-        if (await self._engine.version()).is_podman:
-            end = {"stream": "false"}  # with `until` it leaves out what has just happened
-        else:
-            # Docker knows no `stream`: without an end, or before it has come, it goes on.
-            end = {"until": f"{await self._clock.now():.9f}"}
-        params = {"since": f"{since:.0f}", "filters": filters, **end}
-        async with self._engine.stream(Call("GET", "/events", params=params)) as answer:
-            content = await answer.read()
-        return [json.loads(line) for line in content.split(b"\n") if line.strip()]
+        return await self._read_events(since, {"container": [handle.engine_id], "event": list(actions)})
 
     def forget(self, handle: Handle) -> None:
         """It ended or is gone: no KILL is due any more."""
+        self._followed.discard(handle.engine_id)
         if going := self._kills.pop(handle.engine_id, None):
             going.called_off.set()
 
@@ -143,6 +141,7 @@ class Ending:
             done.exception()
 
     async def _to_true_exit(self, handle: Handle, inspected: dict[str, Any]) -> Exit:
+        is_followed = handle.engine_id in self._followed
         self.forget(handle)
         lag = await self._clock.lag()
         found = to_exit(inspected, lag)
@@ -158,13 +157,33 @@ class Ending:
         if found.code == _SIGKILL_CODE and not found.oom_seen:
             await asyncio.sleep(_OOM_REPORT_SECONDS)
             found = to_exit(await self.inspect(handle) or inspected, lag)
-        return found
+        return found if is_followed else replace(found, unseen=await self._is_unseen(handle))
+
+    async def _is_unseen(self, handle: Handle) -> bool:
+        """Whether Docker was surely started anew behind the end: it remembers all its events, and the end is none of
+        them. Podman has no daemon that could miss it."""
+        if (await self._engine.version()).is_podman:
+            return False
+        events = await self._read_events(1.0, {})
+        ended = {event["Actor"]["ID"] for event in events if event.get("Action") == "die"}
+        return len(events) < _EVENTS_REMEMBERED and handle.engine_id not in ended
 
     async def _has_die_event(self, handle: Handle, started_at: datetime) -> bool:
         """Engines write a `die` event for each exit they see, and none for a container found dead at their start."""
         events = await self.read_events(handle, ("die",), started_at.timestamp() - 1)
         codes = {str(event.get("Actor", {}).get("Attributes", {}).get(key)) for event in events for key in _CODE_KEYS}
         return str(_CODE_OF_A_LOST_TASK) in codes
+
+    async def _read_events(self, since: float, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
+        if (await self._engine.version()).is_podman:
+            end = {"stream": "false"}  # with `until` it leaves out what has just happened
+        else:
+            # Docker knows no `stream`: without an end, or before it has come, it goes on.
+            end = {"until": f"{await self._clock.now():.9f}"}
+        params = {"since": f"{since:.0f}", "filters": json.dumps(filters), **end}
+        async with self._engine.stream(Call("GET", "/events", params=params)) as answer:
+            content = await answer.read()
+        return [json.loads(line) for line in content.split(b"\n") if line.strip()]
 
     async def _signal(self, handle: Handle, name: str) -> bool:
         """False when it is not running (any more)."""
