@@ -12,7 +12,6 @@ from oneoff.core.batch import (
     ItemStatus,
     Progress,
     check_batch,
-    check_command_bytes,
     check_item_variables,
     conclude_batch,
     item_status_of,
@@ -21,7 +20,6 @@ from oneoff.core.batch import (
     size_of,
     stopping_index,
 )
-from oneoff.core.command import Command
 from oneoff.core.run import FINAL
 from oneoff.core.variables import MOST_BYTES_IN_ALL
 from oneoff.errors import InvalidBatch, InvalidVariables
@@ -104,10 +102,3 @@ def test_variables_of_an_item_count_beside_those_of_its_service() -> None:
         check_item_variables({**own, "ONE": "x" * 10_000}, sizes, sum(sizes.values()))
     with pytest.raises(InvalidVariables, match="reserved"):
         check_item_variables({"ONEOFF_X": "1"}, {}, 0)
-
-
-def test_a_command_that_the_kernel_would_refuse_is_refused_before() -> None:
-    words = ("x" * 100_000,) * 9
-    check_command_bytes(Command(words))
-    with pytest.raises(InvalidBatch, match="at most"):
-        check_command_bytes(Command((*words, *words)))

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from oneoff.core.command import Command, Entrypoint
+from oneoff.core.command import Entrypoint
 from oneoff.core.run import NOTHING_YET, Run, RunStatus, Trigger
 from oneoff.core.variables import MOST_BYTES_IN_ALL, check_variables
 from oneoff.errors import InvalidBatch, InvalidVariables
@@ -17,10 +17,6 @@ from oneoff.errors import InvalidBatch, InvalidVariables
 MOST_ITEMS = 10_000
 MOST_PARALLEL = 1_000
 DEFAULT_PARALLEL = 4
-# Of a command with its arguments: beside the variables' 1 MB they must fit into the kernel's 2 MB for both, where each
-# argument takes a NUL and a pointer more.
-_MOST_COMMAND_BYTES = 1_000_000
-_EXTRA_BYTES_EACH = 9
 
 
 class BatchStatus(StrEnum):
@@ -217,13 +213,3 @@ def check_item_variables(own: Mapping[str, str], shared: Mapping[str, int], shar
 def size_of(name: str, value: str) -> int:
     """Bytes of one variable, as `core.variables` counts them."""
     return len(name) + len(value.encode()) + 2
-
-
-def check_command_bytes(command: Command) -> None:
-    """Of an item's command with its arguments. Raises InvalidBatch."""
-    total = sum(len(word.encode()) + _EXTRA_BYTES_EACH for word in command.arguments)
-    if total > _MOST_COMMAND_BYTES:
-        raise InvalidBatch(
-            f"the command has {total} bytes with its arguments, at most {_MOST_COMMAND_BYTES} fit: "
-            "pass a file's name instead of its content"
-        )

@@ -13,7 +13,6 @@ from oneoff.core.batch import (
     ItemStatus,
     Progress,
     check_batch,
-    check_command_bytes,
     check_item_variables,
     size_of,
     to_template,
@@ -233,7 +232,7 @@ def _seal_items(
 
 def _check_item(command: Command, base: Variables, sizes: Mapping[str, int], shared_bytes: int, item: NewItem) -> Item:
     if item.arguments:
-        check_command_bytes(with_arguments(command, item.arguments))
+        with_arguments(command, item.arguments)  # raises when it would be too long
     if not item.variables:
         return Item(item.arguments)
     own = {name: apply_change(name, change, base.get(name)) for name, change in item.variables.items()}
