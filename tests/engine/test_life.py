@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -11,9 +12,10 @@ from oneoff.core.run import Trigger
 from oneoff.drivers.fake_engine import Script
 from oneoff.errors import CommandNotFound, EngineUnavailable, ImageUnavailable, StartFailed
 from oneoff.operations.runs import view_run
+from oneoff.store import runs
 from oneoff.store.tables import runs as runs_table
 from tests.engine.conftest import StartServer
-from tests.engine.world import IMAGE, World, eventually
+from tests.engine.world import IMAGE, START, World, eventually
 
 pytestmark = pytest.mark.anyio
 GOES_ON = Script(code=None)
@@ -211,14 +213,19 @@ async def test_a_lost_reply_to_create_leaves_one_container(world: World, start_s
     await eventually(lambda: not world.engine.containers)
 
 
-async def test_a_container_that_vanishes_means_lost(world: World, start_server: StartServer) -> None:
+async def test_a_container_that_vanishes_means_lost_at_the_last_moment_it_was_seen(
+    world: World, start_server: StartServer
+) -> None:
     world.engine.default_script = GOES_ON
     await start_server()
     run_id = await world.accept(await world.add_service("web"))
     await world.until_status(run_id, "running")
+    seen_at = START + timedelta(seconds=30)
+    await world.database.run(lambda c: runs.save_seen(c, [run_id], seen_at))
     world.engine.vanish(run_id)
     run = await world.until_ended(run_id)
     assert (run.status, run.reason, run.exit_code) == ("failed", "lost", None)
+    assert run.finished_at == seen_at
 
 
 async def test_one_that_vanishes_before_its_start_was_answered_is_lost(world: World, start_server: StartServer) -> None:

@@ -10,11 +10,14 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from oneoff.core.clock import to_us
+from oneoff.core.retry import RetryPolicy
+from oneoff.core.retry_text import to_text
 from oneoff.core.run import Reason, Run
 from oneoff.drivers.fake_engine import Script
-from oneoff.store import runs, tables
+from oneoff.store import events, runs, tables
+from oneoff.store.events import EventFilter
 from tests.engine.conftest import StartServer
-from tests.engine.world import START, World, eventually
+from tests.engine.world import START, WORKSPACE, World, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +60,23 @@ async def test_an_extended_run_goes_on_past_its_first_limit_and_ends_at_the_new_
     assert ended.reason is Reason.TIMED_OUT
     assert ended.finished_at is not None
     assert ended.finished_at >= START + timedelta(seconds=200)
+
+
+async def test_the_end_of_an_extended_run_tells_its_new_limit_and_a_retry_of_it_has_that_one(
+    world: World, start_server: StartServer
+) -> None:
+    run_id = await accept_with(world, retries=to_text(RetryPolicy(1, delay_seconds=3600)))
+    await start_server()
+    await world.until_status(run_id, "running")
+    await extend(world, run_id, 200)
+    await world.until_noticed(run_id)
+    world.engine.finish(run_id, 3)
+    assert (await world.until_ended(run_id)).timeout_seconds == 200
+    wanted = EventFilter(subject_id=run_id)
+    ended = (await world.database.read(lambda c: events.list_after(c, WORKSPACE, wanted, 10, 0)))[-1]
+    assert (ended.kind, ended.body["timeout_seconds"]) == ("run.ended", 200)
+    again = await world.get(ended.body["retried_by"])
+    assert (again.retry_of, again.timeout_seconds) == (run_id, 200)
 
 
 async def test_a_run_that_is_extended_while_its_time_is_found_to_be_over_goes_on(

@@ -21,7 +21,7 @@ def count_start(run: Run, now: datetime) -> None:
 
 
 def count_end(connection: Connection, run: Run, end: End) -> None:
-    """In the transaction of the end; counted after its commit. `run` may be the row of before it."""
+    """In the transaction of the end; counted after its commit."""
     outcome = end.outcome
     started_at = end.started_at or run.started_at
 

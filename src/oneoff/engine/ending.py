@@ -56,9 +56,13 @@ class Ending:
     async def lost(self, run: Run, handle: Handle | None, why: str) -> None:
         """It started, and nobody can know how it ended. Its end is the last moment it was seen."""
         counts = await self._finish_log(run)
-        finished_at = run.seen_at or run.started_at or self._context.clock.now()
-        end = End(Outcome(RunStatus.FAILED, Reason.LOST), finished_at, None, why, *_totals(counts))
-        await self._commit(run, lambda _: end)
+        lost, now = Outcome(RunStatus.FAILED, Reason.LOST), self._context.clock.now()
+
+        def end(connection: Connection) -> End:
+            current = runs.get_run(connection, run.id)  # it was seen since the row in hand was read
+            return End(lost, current.seen_at or current.started_at or now, None, why, *_totals(counts))
+
+        await self._commit(run, end)
         if handle is not None:
             await self._remove(handle)
 

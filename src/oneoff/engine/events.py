@@ -13,7 +13,7 @@ from oneoff.core.events import check_body
 from oneoff.core.run import Run, RunStatus
 from oneoff.core.ticks import TickOutcome
 from oneoff.engine.context import Context
-from oneoff.store import events, jobs, runs
+from oneoff.store import events, jobs
 from oneoff.store.crons import Cron
 from oneoff.store.dialect import Connection
 from oneoff.store.events import Event
@@ -61,7 +61,8 @@ def record_started(context: Context, connection: Connection, run: Run) -> None:
 
 
 def record_ended(context: Context, connection: Connection, run: Run, end: End, next_attempt: str | None) -> None:
-    """`next_attempt` is the id of the run that tries again; without one, the end may be news of the job, too."""
+    """`run` is the row as it is now. `next_attempt` is the id of the run that tries again; without one, the end may be
+    news of the job, too."""
     started_at = end.started_at or run.started_at
     outcome = end.outcome
     took = None if started_at is None else (end.finished_at - started_at).total_seconds()
@@ -74,7 +75,7 @@ def record_ended(context: Context, connection: Connection, run: Run, end: End, n
         "oom_seen": outcome.oom_seen,
         "memory_bytes": next((each.memory_bytes for each in context.catalogue if each.id == run.instance_type), None),
         "message": end.message,
-        "canceled_by": _canceled_by(connection, run) if outcome.status is RunStatus.CANCELED else None,
+        "canceled_by": run.stop_actor if outcome.status is RunStatus.CANCELED else None,
         "retried_by": next_attempt,
         "finished_at": to_text(end.finished_at),
         "duration_seconds": took,
@@ -164,11 +165,6 @@ def _record_of_job(context: Context, connection: Connection, run: Run, end: End)
     }
     kind = "job.failing" if failed else "job.recovered"
     record(context, connection, kind, run.job_id, body, run.service_id)
-
-
-def _canceled_by(connection: Connection, run: Run) -> str | None:
-    """The request may be younger than the run in hand."""
-    return runs.get_run(connection, run.id).stop_actor
 
 
 def _to_text(moment: datetime | None) -> str | None:

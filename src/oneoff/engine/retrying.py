@@ -4,6 +4,7 @@ a crash. Called by whoever ends runs.
 
 from __future__ import annotations
 
+from oneoff.core.outcome import StopKind
 from oneoff.core.retry import next_attempt_at
 from oneoff.core.retry_text import from_text
 from oneoff.core.run import Run, Trigger
@@ -33,19 +34,21 @@ def end_if_queued(context: Context, connection: Connection, run: Run, end: End) 
 
 
 def _follow_up(context: Context, connection: Connection, run: Run, end: End) -> None:
+    # The row in hand may be as old as the start: the run may have been extended, or canceled, since.
+    run = runs.get_run(connection, run.id)
     count_end(connection, run, end)
     again = _retry(context, connection, run, end)
     record_ended(context, connection, run, end, None if again is None else again.id)
 
 
 def _retry(context: Context, connection: Connection, run: Run, end: End) -> Run | None:
-    """The next attempt, if there is to be one."""
+    """The next attempt, if there is to be one. `run` is the row as it is now: an extension is for the next one, too."""
     if run.retries is None:
         return None
     policy = from_text(run.retries)
     begins = next_attempt_at(policy, run.attempt, end.outcome, end.finished_at, run.must_end_at)
     # Somebody who asked for its end does not want another one, even if the command was faster.
-    if begins is None or runs.get_run(connection, run.id).stop_kind == "cancel":
+    if begins is None or run.stop_kind == StopKind.CANCEL:
         return None
     return insert_again(
         context,
