@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 DESCRIBED = describe_api()
 PUBLIC = {"/healthz", "/readyz", "/metrics", "/docs", "/api/v1/openapi.json"}
 DOCS = Path(__file__).parents[2] / "docs"
+JSON = {"Content-Type": "application/json"}
 
 
 def operations() -> Iterator[tuple[str, str]]:
@@ -105,13 +106,24 @@ async def test_what_does_not_exist_is_told_as_a_problem(client: httpx2.AsyncClie
 async def test_bodies_that_are_no_json_are_told_as_a_problem(
     client: httpx2.AsyncClient, method: str, path: str
 ) -> None:
-    headers = {"Content-Type": "application/json"}
     for content in (b"{", b"\xff\xfe{}", b'"\xc3', b"[" * 100_000, b"1" * 100_000):
-        response = await client.request(method, address(path), content=content, headers=headers)
+        response = await client.request(method, address(path), content=content, headers=JSON)
         check_problem(response, 400, "invalid_body")
-    for content in (b"[]", b"7", b"null", b""):
-        response = await client.request(method, address(path), content=content, headers=headers)
+    is_needed = DESCRIBED["paths"][path][method.lower()]["requestBody"].get("required", False)
+    for content in (b"[]", b"7", b"null", *([b""] if is_needed else ())):
+        response = await client.request(method, address(path), content=content, headers=JSON)
         check_problem(response, 422, "invalid_body")
+
+
+@pytest.mark.parametrize("path", [p for m, p in CLOSED if m == "POST"])
+async def test_a_body_all_of_whose_fields_are_optional_may_be_absent(client: httpx2.AsyncClient, path: str) -> None:
+    if (described := DESCRIBED["paths"][path]["post"].get("requestBody")) is None:
+        return
+    name = described["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    is_needed = "required" in DESCRIBED["components"]["schemas"][name] or name == "CreateRun"  # which needs a command
+    assert described.get("required", False) is is_needed
+    for content, headers in ((None, {}), (b"", JSON)) if not is_needed else ():
+        check_problem(await client.post(address(path), content=content, headers=headers), 404, "not_found")
 
 
 @pytest.mark.parametrize("path", sorted(DESCRIBED["paths"]))

@@ -68,6 +68,16 @@ async def test_running_a_job_answers_with_the_run_and_lists_it_under_the_job(cli
     assert [each["id"] for each in listed] == [run["id"]]
 
 
+async def test_a_job_runs_as_it_is_without_a_body_and_once_for_a_key(client: Client, home: Home) -> None:
+    job = await saved(client, home)
+    made = [await client.post(f"/jobs/{job['id']}/runs", headers={"Idempotency-Key": "k"}) for _ in range(2)]
+    assert [each.status_code for each in made] == [201, 201]
+    assert made[0].json() == made[1].json()
+    assert made[0].json()["command"] == ["migrate"]
+    other = await client.post(f"/jobs/{job['id']}/runs", json={"timeout_seconds": 9}, headers={"Idempotency-Key": "k"})
+    check_problem(other, 409, "idempotency_key_reused")
+
+
 async def test_a_job_is_changed_field_by_field(client: Client, home: Home) -> None:
     job = await saved(client, home, timeout_seconds=60, variables={"A": "1", "B": "2"})
     body = {"timeout_seconds": None, "shell": "true", "variables": {"A": None, "C": "3"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_job, to_run
@@ -88,7 +88,7 @@ async def delete_job(
 
 
 @router.post("/jobs/{job_id}/runs", status_code=201, response_model=RunShape)
-async def run_job(job_id: str, body: RunJob, request: Request) -> Response:
+async def run_job(job_id: str, body: Annotated[RunJob, Body(default_factory=RunJob)], request: Request) -> Response:
     """Run a job now, any number of times, whatever else of it is going."""
     overrides = to_overrides(body)
     origin = Origin(caller_of(request).name, trigger_of(request))

@@ -36,7 +36,7 @@ def list_operations(described: dict[str, Any]) -> Iterator[Operation]:
                 path,
                 " ".join(operation.get("description", "").split()),
                 tuple(_to_parameter(each) for each in operation.get("parameters", ())),
-                _contents(operation.get("requestBody", {})),
+                _body(operation.get("requestBody", {})),
                 ", ".join(_answers(operation)),
             )
 
@@ -67,6 +67,11 @@ def _to_parameter(parameter: dict[str, Any]) -> Parameter:
     if (default := schema.get("default")) not in (None, [], ""):
         text = f"{text} Default {default}.".strip()
     return Parameter(parameter["name"], parameter["in"], type_of(schema), text)
+
+
+def _body(carrier: dict[str, Any]) -> str:
+    contents = _contents(carrier)
+    return contents if not contents or carrier.get("required") else f"{contents} or none"
 
 
 def _contents(carrier: dict[str, Any]) -> str:

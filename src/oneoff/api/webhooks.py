@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
 from oneoff.api.answers import answer, to_time
@@ -72,7 +72,9 @@ async def delete_webhook(webhook_id: str, request: Request) -> Response:
 
 
 @router.post("/webhooks/{webhook_id}/rotate", response_model=WebhookShape)
-async def rotate_secret(webhook_id: str, body: RotateSecret, request: Request) -> Response:
+async def rotate_secret(
+    webhook_id: str, body: Annotated[RotateSecret, Body(default_factory=RotateSecret)], request: Request
+) -> Response:
     """Give it a new secret, which the answer holds. For a while both sign."""
     context = _admitted(request)
     changed = await webhooks.rotate_secret(context, webhook_id, body.overlap_seconds, body.secret)
