@@ -110,17 +110,19 @@ async def test_runs_of_items_have_what_all_share_and_what_is_their_own(home: Hom
 
 async def test_a_batch_of_a_job_is_as_the_job_was_then(home: Home) -> None:
     service = await home.add_service()
+    await variables.replace_variables(home.context, service.id, {n: VariableChange("0", True) for n in "JOI"})
     settings = {"shell": "work", "timeout_seconds": 30, "variables": {"J": VariableChange("1")}}
     job = await create_job(home.context, NewJob(service.id, "seed", settings))
     overrides = Overrides(("--all",), {"O": VariableChange("2")})
     ask = of_job(home.context, job.id, overrides)
-    made = await batches.create_batch(home.context, ask, NewBatch(items("a b")), "tester")
+    item = NewItem(("a b",), {"I": VariableChange("3")})
+    made = await batches.create_batch(home.context, ask, NewBatch([item]), "tester")
     await delete_job(home.context, job.id)
     await go_on(home, made.batch.id)
     (run,) = await runs_of(home, made.batch.id)
     assert (run.shell, run.job_id, run.timeout_seconds) == ("work --all 'a b'", job.id, 30)
     told = await given_to(home, run)
-    assert told["variables"] == {"J": "1", "O": "2"}
+    assert (told["variables"], sorted(told["secret"])) == ({"J": "1", "O": "2", "I": "3"}, ["I", "J", "O"])
     assert told["builtins"]["ONEOFF_JOB"] == "seed"
     listed = await batches.list_batches(home.context, BatchFilter(job_id=job.id), 10, None)
     assert [each.batch.id for each in listed] == [made.batch.id]

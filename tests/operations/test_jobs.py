@@ -27,6 +27,7 @@ from oneoff.errors import (
 )
 from oneoff.operations import jobs, runs, services, variables
 from oneoff.operations.jobs import Job, JobFilter, NewJob, Overrides
+from oneoff.operations.reruns import run_again
 from oneoff.operations.runs import Origin
 from oneoff.operations.variables import VariableChange
 from oneoff.store import runs as run_rows
@@ -89,6 +90,23 @@ async def test_variables_of_service_job_and_run_win_in_that_order_and_a_secret_s
     assert found["variables"] == {"A": "service", "B": "job", "C": "run"}
     assert found["secret"] == ["B", "C"]
     assert b"job" not in job.variables_sealed
+
+
+async def test_what_takes_the_place_of_a_secret_is_one(home: Home) -> None:
+    service = await home.add_service()
+    secrets = {name: VariableChange("hidden", True) for name in ("OF_SERVICE", "OF_JOB", "OF_RUN", "SHOWN")}
+    await variables.replace_variables(home.context, service.environment_id, secrets)
+    await variables.replace_variables(home.context, service.id, {"OF_SERVICE": VariableChange("plain")})
+    job = await add_job(home, service.id, variables={"OF_JOB": VariableChange("plain"), "A": VariableChange("plain")})
+    own = {"OF_RUN": VariableChange("plain"), "SHOWN": VariableChange("plain", False), "A": VariableChange("b")}
+    run = await jobs.run_job(home.context, job.id, Overrides(variables=own), ORIGIN)
+    found = await opened(home, run.id)
+    assert found["variables"] == dict.fromkeys(secrets, "plain") | {"A": "b"}
+    assert sorted(found["secret"]) == ["OF_JOB", "OF_RUN", "OF_SERVICE"]
+    without = await jobs.run_job(home.context, job.id, Overrides(), ORIGIN)
+    assert sorted((await opened(home, without.id))["secret"]) == sorted(secrets)
+    again, _ = await run_again(home.context, run.id, ORIGIN)
+    assert await opened(home, again.id) == found
 
 
 async def test_a_changed_job_changes_its_next_run_and_not_those_before(home: Home) -> None:

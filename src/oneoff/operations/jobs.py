@@ -202,19 +202,16 @@ def to_request(
 _opened: dict[bytes, Mapping[str, VariableChange]] = {}  # by the sealed bytes, which no other variables ever have
 
 
-def _to_changes(
-    context: Context, job: Job, changes: Mapping[str, VariableChange | None]
-) -> Mapping[str, VariableChange]:
-    """The job's variables for a run. Crons ask for the same ones again and again."""
-    if not changes and (known := _opened.get(job.variables_sealed)) is not None:
-        return known
-    variables = _change_variables(open_job_variables(context, job), changes)
-    made = {name: VariableChange(each.value, each.secret) for name, each in variables.items()}
-    if not changes:
+def _to_changes(context: Context, job: Job, changes: Mapping[str, VariableChange]) -> Mapping[str, VariableChange]:
+    """The job's variables for a run, with `changes` on top. Crons ask for the same ones again and again."""
+    if (own := _opened.get(job.variables_sealed)) is None:
+        # One that is no secret of the job may be one of its service, and stays that.
+        found = open_job_variables(context, job).items()
+        own = {name: VariableChange(each.value, each.secret or None) for name, each in found}
         if len(_opened) >= _MOST_OPENED:
             _opened.clear()
-        _opened[job.variables_sealed] = made
-    return made
+        _opened[job.variables_sealed] = own
+    return {**own, **{name: change.on_top_of(own.get(name)) for name, change in changes.items()}} if changes else own
 
 
 def open_job_variables(context: Context, job: Job) -> Variables:

@@ -22,6 +22,13 @@ class VariableChange:
     value: str | None = field(default=None, repr=False)
     secret: bool | None = None
 
+    def on_top_of(self, below: VariableChange | None) -> VariableChange:
+        """Both in one: what this one does not say, `below` says."""
+        if below is None:
+            return self
+        value = below.value if self.value is None else self.value
+        return VariableChange(value, below.secret if self.secret is None else self.secret)
+
 
 Variables = dict[str, Variable]
 
@@ -32,11 +39,13 @@ def value_place(owner_id: str, name: str) -> str:
 
 
 def open_variables(sealer: Sealer, found: Iterable[SealedVariable]) -> Variables:
-    """Later ones win."""
-    return {
-        each.name: Variable(sealer.open(each.value_sealed, value_place(each.owner_id, each.name)).decode(), each.secret)
-        for each in found
-    }
+    """Later ones win; a secret stays one."""
+    opened: Variables = {}
+    for each in found:
+        value = sealer.open(each.value_sealed, value_place(each.owner_id, each.name)).decode()
+        below = opened.get(each.name)
+        opened[each.name] = Variable(value, each.secret or (below is not None and below.secret))
+    return opened
 
 
 def apply_change(name: str, change: VariableChange, present: Variable | None) -> Variable:
