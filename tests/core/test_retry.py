@@ -33,7 +33,7 @@ POLICIES = st.builds(
     st.integers(0, 600),
     st.integers(600, 7200),
     st.frozensets(st.integers(1, 255), max_size=3),
-    st.frozensets(st.sampled_from(sorted(RETRIABLE))),
+    st.frozensets(st.sampled_from(sorted(RETRIABLE)), min_size=1),
 )
 
 
@@ -104,6 +104,10 @@ def test_waits_of_an_exponential_back_off() -> None:
         (RetryPolicy(1, exit_codes=frozenset({0})), "1 to 255"),
         (RetryPolicy(1, reasons=frozenset({Reason.CANCELED})), "canceled cannot be retried"),
         (RetryPolicy(1, reasons=frozenset({Reason.COMPLETED})), "completed cannot be retried"),
+        (
+            RetryPolicy(1, reasons=frozenset()),
+            "nothing would be retried: leave them out, or choose of image_unavailable",
+        ),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(policy: RetryPolicy, words: str) -> None:

@@ -28,6 +28,12 @@ def test_a_policy_is_read_back_as_it_was(policy: RetryPolicy) -> None:
     assert from_text(text) == policy
 
 
+def test_a_policy_that_was_kept_under_other_rules_is_still_read() -> None:
+    text = to_text(RetryPolicy(21, reasons=frozenset()))
+    assert text is not None
+    assert (from_text(text).count, from_text(text).reasons) == (21, frozenset())
+
+
 def test_no_retries_are_no_policy() -> None:
     assert to_text(make_retries({"count": 0})) is None
 

@@ -114,7 +114,8 @@ class RetriesBody(Body):
         [], description="Only ends with one of these exit codes are retried, and those without any."
     )
     reasons: list[Reason] = Field(
-        sorted(RETRIED_BY_DEFAULT), description="Only ends for these reasons; `lost` only when it is named."
+        sorted(RETRIED_BY_DEFAULT),
+        description="Only ends for these reasons, at least one; `lost` only when it is named.",
     )
 
 

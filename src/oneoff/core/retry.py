@@ -58,6 +58,10 @@ def check_retries(policy: RetryPolicy) -> RetryPolicy:
     wrong = _names(policy.reasons - RETRIABLE)
     if wrong:
         raise InvalidRetries(f"{wrong} cannot be retried: choose of {_names(RETRIABLE)}")
+    if not policy.reasons:
+        raise InvalidRetries(
+            f"without reasons nothing would be retried: leave them out, or choose of {_names(RETRIABLE)}"
+        )
     return policy
 
 

@@ -12,14 +12,7 @@ from oneoff.core.run import Reason
 
 def make_retries(given: Mapping[str, Any]) -> RetryPolicy:
     """From the fields of RetryPolicy that a caller gave, in plain values. Raises InvalidRetries."""
-    values = dict(given)
-    if "back_off" in values:
-        values["back_off"] = BackOff(values["back_off"])
-    if "exit_codes" in values:
-        values["exit_codes"] = frozenset(values["exit_codes"])
-    if "reasons" in values:
-        values["reasons"] = frozenset(Reason(each) for each in values["reasons"])
-    return check_retries(RetryPolicy(**values))
+    return check_retries(_to_policy(given))
 
 
 def to_plain(policy: RetryPolicy) -> dict[str, Any]:
@@ -40,4 +33,16 @@ def to_text(policy: RetryPolicy) -> str | None:
 
 
 def from_text(text: str) -> RetryPolicy:
-    return make_retries(json.loads(text))
+    """Not checked again: the rules may have been others when it was kept."""
+    return _to_policy(json.loads(text))
+
+
+def _to_policy(given: Mapping[str, Any]) -> RetryPolicy:
+    values = dict(given)
+    if "back_off" in values:
+        values["back_off"] = BackOff(values["back_off"])
+    if "exit_codes" in values:
+        values["exit_codes"] = frozenset(values["exit_codes"])
+    if "reasons" in values:
+        values["reasons"] = frozenset(Reason(each) for each in values["reasons"])
+    return RetryPolicy(**values)
