@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from oneoff.api.bodies import ChangeJob
 from oneoff.api.shapes import JobShape, RerunShape, RunShape
 from tests.api.test_everywhere import check_problem
 from tests.operations.home import Home
@@ -76,6 +77,22 @@ async def test_a_job_runs_as_it_is_without_a_body_and_once_for_a_key(client: Cli
     assert made[0].json()["command"] == ["migrate"]
     other = await client.post(f"/jobs/{job['id']}/runs", json={"timeout_seconds": 9}, headers={"Idempotency-Key": "k"})
     check_problem(other, 409, "idempotency_key_reused")
+
+
+async def test_null_sets_the_default_of_every_setting_of_a_job(client: Client, home: Home) -> None:
+    settings = {
+        "entrypoint": "clear", "instance_type": "plan-srv-008", "timeout_seconds": 60, "retries": {"count": 2},
+        "retention": {"runs": 3}, "concurrency_group": "db", "gate": "after_deploy", "must_end_by": "08:00",
+        "warn_seconds": 5, "variables": {"A": "1"},
+    }  # fmt: skip
+    assert settings.keys() == ChangeJob.model_fields.keys() - {"name", "command", "shell"}
+    job, plain = await saved(client, home, **settings), await saved(client, home, "plain")
+    untouched = (await client.patch(f"/jobs/{job['id']}", json={"variables": {}})).json()
+    assert untouched["variables"] == job["variables"]
+    changed = (await client.patch(f"/jobs/{job['id']}", json=dict.fromkeys(settings))).json()
+    assert {name: changed[name] for name in settings} == {name: plain[name] for name in settings}
+    check_problem(await client.patch(f"/jobs/{job['id']}", json={"name": None}), 422, "invalid_name")
+    check_problem(await client.patch(f"/jobs/{job['id']}", json={"shell": None}), 422, "invalid_command")
 
 
 async def test_a_job_is_changed_field_by_field(client: Client, home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -163,8 +164,8 @@ class JobSettings(Body):
     def to_settings(self) -> dict[str, Any]:
         """Those that were given."""
         given = self.model_dump(exclude_unset=True, exclude={"service", "variables"})
-        if (variables := getattr(self, "variables", None)) is not None:
-            given["variables"] = {n: None if value is None else to_change(value) for n, value in variables.items()}
+        if "variables" in self.model_fields_set:
+            given["variables"] = _to_changes(getattr(self, "variables", None))
         return given
 
 
@@ -181,7 +182,7 @@ class ChangeJob(JobSettings):
 
     name: Name | None = None
     variables: dict[str, VariableValue | None] | None = Field(
-        None, description="Those named are changed, null deletes one, others stay."
+        None, description="Those named are changed, null deletes one, others stay. Null in place of all deletes all."
     )
 
 
@@ -205,3 +206,9 @@ PatchVariables = dict[str, VariableValue | None]
 
 def to_change(value: str | VariableBody) -> VariableChange:
     return VariableChange(value) if isinstance(value, str) else VariableChange(value.value, value.secret)
+
+
+def _to_changes(variables: Mapping[str, str | VariableBody | None] | None) -> dict[str, VariableChange | None] | None:
+    if variables is None:
+        return None
+    return {name: None if value is None else to_change(value) for name, value in variables.items()}

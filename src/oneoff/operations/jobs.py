@@ -107,8 +107,8 @@ async def list_jobs(context: Context, wanted: JobFilter, limit: int, before: str
 
 async def change_job(context: Context, job_id: str, given: Mapping[str, Any]) -> Job:
     """`given` are settings to change (None = the default), perhaps `name`, `command` or `shell`, and `variables` (None
-    removes one). Runs that were accepted keep what they were made with. Raises NotFound, InvalidInput, AlreadyExists.
-    """
+    removes one, or all). Runs that were accepted keep what they were made with. Raises NotFound, InvalidInput,
+    AlreadyExists."""
     check_id("job", job_id)
     return await context.database.run(lambda c: update_job(context, c, jobs.get_job(c, job_id), given))
 
@@ -126,7 +126,8 @@ def change_settings(context: Context, connection: Connection, job: Job, given: M
     settings = dict(given)
     changes: dict[str, Any] = {}
     if "variables" in settings:
-        variables = _change_variables(open_job_variables(context, job), settings.pop("variables") or {})
+        asked = settings.pop("variables")
+        variables = {} if asked is None else _change_variables(open_job_variables(context, job), asked)
         changes["variables_sealed"] = _seal(context, job.id, variables)
     if "name" in settings:
         changes["name"] = check_job_name(settings.pop("name") or "")
