@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime
 
 import pytest
 
+from oneoff.store import crons
 from tests.cli.conftest import PATH, Cli
+from tests.cli.live import LiveServer
 
 JOB = f"{PATH}:backup"
 
@@ -52,6 +56,20 @@ def test_settings_of_a_cron_go_back_to_their_defaults(oneoff: Cli) -> None:
     both = oneoff.run("cron", "update", f"{JOB}:first", "--jitter", "1m", "--reset", "jitter")
     assert (both.returncode, both.stdout) == (2, b"")
     assert b"give either --reset jitter or what sets it" in both.stderr
+
+
+def test_a_cron_whose_end_has_come_says_that_it_is_over(live: LiveServer, oneoff: Cli) -> None:
+    words = ("--schedule", "0 5 * * *", "--name", "past", "--ends", "2036-01-01T00:00:00Z", "--json")
+    cron_id = json.loads(oneoff.run("cron", "create", JOB, *words).stdout)["id"]
+    ended = {"ends_at": datetime(2026, 1, 1, tzinfo=UTC), "next_due_at": None}
+    saved = live.home.context.database.run(lambda c: crons.save_changes(c, cron_id, ended))
+    asyncio.run_coroutine_threadsafe(saved, live.loop).result(timeout=30)
+    shown = oneoff.run("cron", "show", f"{JOB}:past").stdout.decode()
+    assert "2026-01-01T00:00:00Z" in shown
+    assert "next: never, it is over" in shown
+    (line,) = (line for line in oneoff.run("cron", "list").stdout.decode().splitlines() if cron_id in line)
+    assert line.split()[-2:] == ["over", "never"]
+    assert oneoff.run("cron", "delete", cron_id, "--yes").returncode == 0
 
 
 def test_pausing_all_of_an_environment_or_of_the_workspace_is_told_at_resume(oneoff: Cli) -> None:

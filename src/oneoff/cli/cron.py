@@ -323,6 +323,8 @@ def _print_cron(answer: Answer, as_json: bool) -> None:
     for name in ("catch_up_window_seconds", "jitter_seconds"):
         fields[name.removesuffix("_seconds")] = format_duration(fields.pop(name)) if fields[name] else None
     print_fields(fields)
+    if not coming:
+        click.echo("next: never, it is over")
     for number, each in enumerate(coming):
         click.echo(f"{'next:' if number == 0 else '     '} {_instant(each, answer.value['time_zone'])}")
 
@@ -334,7 +336,7 @@ def _sentence(told: Mapping[str, Any]) -> str:
 def _state(each: Mapping[str, Any]) -> str:
     if each["paused_by"]:
         return "paused" if each["paused_by"] == "cron" else f"paused ({each['paused_by']})"
-    return "overdue" if each["alerted_at"] else ""
+    return "over" if not each["next"] else "overdue" if each["alerted_at"] else ""
 
 
 def _local(instant: Mapping[str, Any]) -> str:
