@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from oneoff.api.bodies import Body, JobSettings, Name, VariableValue
+from oneoff.api.bodies import Body, Integer, JobSettings, Name, VariableValue
 from oneoff.api.cron_shapes import CronSettings
 from oneoff.api.shapes import Shape
 from oneoff.core.applying import Action
@@ -37,7 +37,7 @@ class Apply(Body):
 
     source: Source = Field(description="The file's name. It and `service` say whose the jobs and crons are.")
     service: Name = Field(description="Path of the service that the file belongs to.")
-    groups: dict[Name, int] = Field({}, description="Limits of concurrency groups.")
+    groups: dict[Name, Integer] = Field({}, description="Limits of concurrency groups.")
     jobs: Annotated[list[ApplyJob], Field(max_length=1_000)] = Field([])
     dry_run: bool = Field(False, description="Only tell what would be done.")
     prune: bool = Field(False, description="Delete jobs and crons that this file made and names no longer.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from oneoff.api.bodies import Arguments, Body, CreateRun, RunJob, VariableValue, to_change
+from oneoff.api.bodies import Arguments, Body, CreateRun, Integer, RunJob, VariableValue, to_change
 from oneoff.api.shapes import EntrypointShape, Shape, Time
 from oneoff.core.batch import DEFAULT_PARALLEL, BatchStatus
 from oneoff.core.run import Reason
@@ -46,7 +46,7 @@ class ItemsBody(Body):
         description="One run each, 1 to 10,000: a text (one argument), a list of them, or arguments and variables.",
         json_schema_extra=_add_short_forms,
     )
-    max_parallel: int = Field(
+    max_parallel: Integer = Field(
         DEFAULT_PARALLEL, description="At most so many items are queued or at work at once; 1 to 1,000."
     )
     stop_on_failure: bool = Field(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from oneoff.core.gates import Gate
 from oneoff.core.retry import RETRIED_BY_DEFAULT, BackOff
@@ -15,6 +16,16 @@ from oneoff.drivers.driver import RegistryCredentials
 from oneoff.operations.variables import VariableChange
 
 _MOST_TEXT = 1 << 21  # characters; what the kernel or a rule of ours refuses is smaller and told better
+
+
+def _refuse_others(given: Any) -> Any:
+    """Pydantic takes true as 1 and "60" as 60."""
+    if isinstance(given, bool | str):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return given
+
+
+Integer = Annotated[int, BeforeValidator(_refuse_others)]
 Text = Annotated[str, StringConstraints(max_length=_MOST_TEXT)]
 Name = Annotated[str, StringConstraints(max_length=300)]
 Image = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
@@ -97,21 +108,21 @@ class CreateDeploy(Body):
 
 
 class ExtendRun(Body):
-    more_seconds: Annotated[int, Field(ge=1, le=10**9)] = Field(description="Added to the time limit.")
+    more_seconds: Annotated[Integer, Field(ge=1, le=10**9)] = Field(description="Added to the time limit.")
 
 
 class PutGroup(Body):
-    limit: Annotated[int, Field(ge=1, le=1_000)] = Field(description="So many runs of the group at once.")
+    limit: Annotated[Integer, Field(ge=1, le=1_000)] = Field(description="So many runs of the group at once.")
 
 
 class RetriesBody(Body):
     """Each attempt is a run of its own, linked by `retry_of`."""
 
-    count: Annotated[int, Field(ge=0, le=1_000)] = Field(description="So many attempts after the first; 0 is none.")
+    count: Annotated[Integer, Field(ge=0, le=1_000)] = Field(description="So many attempts after the first; 0 is none.")
     back_off: BackOff = Field(BackOff.EXPONENTIAL, description="`exponential` doubles the delay each time.")
-    delay_seconds: Annotated[int, Field(ge=0, le=10**9)] = Field(10, description="Before the second attempt.")
-    most_delay_seconds: Annotated[int, Field(ge=0, le=10**9)] = 3600
-    exit_codes: Annotated[list[int], Field(max_length=256)] = Field(
+    delay_seconds: Annotated[Integer, Field(ge=0, le=10**9)] = Field(10, description="Before the second attempt.")
+    most_delay_seconds: Annotated[Integer, Field(ge=0, le=10**9)] = 3600
+    exit_codes: Annotated[list[Integer], Field(max_length=256)] = Field(
         [], description="Only ends with one of these exit codes are retried, and those without any."
     )
     reasons: list[Reason] = Field(
@@ -127,21 +138,23 @@ class CreateRun(Body):
     shell: Text | None = Field(None, description="Run under /bin/sh -c.")
     variables: dict[str, VariableValue] = Field({}, description="On top of the environment's and the service's.")
     instance_type: Name | None = Field(None, description="Instead of the service's.")
-    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+    timeout_seconds: Annotated[Integer, Field(ge=1, le=10**9)] | None = Field(
         None, description="Time limit; by default the plan's maximum."
     )
     entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
     retries: RetriesBody | None = None
     concurrency_group: Name | None = Field(None, description=_GROUP)
     must_end_by: Name | None = Field(None, description=_END_BY)
-    warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
+    warn_seconds: Annotated[Integer, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
 
 
 class RetentionBody(Body):
     """Null is what the plan keeps, which is also the most."""
 
-    runs: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description="So many, and as many failed ones.")
-    days: Annotated[int, Field(ge=1, le=10**6)] | None = Field(None, description="Failed ones twice as long.")
+    runs: Annotated[Integer, Field(ge=1, le=10**9)] | None = Field(
+        None, description="So many, and as many failed ones."
+    )
+    days: Annotated[Integer, Field(ge=1, le=10**6)] | None = Field(None, description="Failed ones twice as long.")
 
 
 class JobSettings(Body):
@@ -151,7 +164,7 @@ class JobSettings(Body):
     shell: Text | None = Field(None, description="Run under /bin/sh -c.")
     entrypoint: Text | Arguments | None = Field(None, description="`keep`, `clear`, a list; by default the service's.")
     instance_type: Name | None = Field(None, description="Instead of the service's.")
-    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+    timeout_seconds: Annotated[Integer, Field(ge=1, le=10**9)] | None = Field(
         None, description="Time limit of each run; by default the plan's maximum."
     )
     retries: RetriesBody | None = Field(None, description="Off by default.")
@@ -159,7 +172,7 @@ class JobSettings(Body):
     concurrency_group: Name | None = Field(None, description=_GROUP)
     gate: Gate | None = Field(None, description=_GATE)
     must_end_by: Name | None = Field(None, description=_END_BY)
-    warn_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
+    warn_seconds: Annotated[Integer, Field(ge=1, le=10**9)] | None = Field(None, description=_WARNING)
 
     def to_settings(self) -> dict[str, Any]:
         """Those that were given."""
@@ -192,7 +205,7 @@ class RunJob(Body):
     arguments: Arguments = Field([], description="More arguments, behind the job's own.")
     variables: dict[str, VariableValue] = Field({}, description="On top of the job's.")
     instance_type: Name | None = Field(None, description="Instead of the job's.")
-    timeout_seconds: Annotated[int, Field(ge=1, le=10**9)] | None = Field(None, description="Instead of the job's.")
+    timeout_seconds: Annotated[Integer, Field(ge=1, le=10**9)] | None = Field(None, description="Instead of the job's.")
 
 
 class CreateToken(Body):

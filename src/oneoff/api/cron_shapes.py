@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from oneoff.api.bodies import Body, Name
+from oneoff.api.bodies import Body, Integer, Name
 from oneoff.api.shapes import Shape, Time
 from oneoff.core.cron_preview import MOST_PREVIEWED, DstMark
 from oneoff.core.dst import DstPolicy
 from oneoff.core.overlap import Overlap
 from oneoff.core.ticks import CatchUp, TickOutcome
 
-Seconds = Annotated[int, Field(ge=0, le=10**9)]
+Seconds = Annotated[Integer, Field(ge=0, le=10**9)]
 
 
 class CronTiming(Body):
@@ -39,7 +39,7 @@ class CronSettings(CronTiming):
     starts_at: datetime | None = Field(None, description="It has no instants before.")
     ends_at: datetime | None = Field(None, description="It has no instants from then on.")
     hold_during_deploy: bool | None = Field(None, description="Wait while a deploy of the service is going.")
-    alert_after_ticks: Annotated[int, Field(ge=1, le=10**6)] | None = Field(
+    alert_after_ticks: Annotated[Integer, Field(ge=1, le=10**6)] | None = Field(
         None, description="No success for so many expected ticks raises an event; by default none."
     )
 
@@ -65,7 +65,7 @@ class ChangeCron(CronSettings):
 
 class PreviewCron(CronTiming):
     expression: Name
-    count: Annotated[int, Field(ge=1, le=MOST_PREVIEWED)] = 10
+    count: Annotated[Integer, Field(ge=1, le=MOST_PREVIEWED)] = 10
 
 
 class InstantShape(Shape):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from oneoff.api.bodies import Body, Name
+from oneoff.api.bodies import Body, Integer, Name
 from oneoff.api.shapes import Shape, Time
 from oneoff.core.webhook import OVERLAP_SECONDS, DeliveryStatus, WebhookKind
 
@@ -41,7 +41,7 @@ class ChangeWebhook(WebhookSettings):
 
 
 class RotateSecret(Body):
-    overlap_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = Field(
+    overlap_seconds: Annotated[Integer, Field(ge=0, le=30 * 86_400)] = Field(
         OVERLAP_SECONDS, description="How long the old secret signs beside the new one."
     )
     secret: Name | None = Field(None, description="The new one; by default random.")
