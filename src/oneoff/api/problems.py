@@ -55,6 +55,25 @@ PLAIN: Mapping[int, tuple[str, str]] = {
     500: ("internal_error", "something broke in the server, its log says what: try again, and report it if it stays"),
 }
 
+# For pydantic's kinds of errors, whose own words speak of its types.
+_WORDS: Mapping[str, str] = {
+    "extra_forbidden": "there is no such field",
+    "missing": "it is missing",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than_equal": "it must be at most {le}",
+    "string_type": "write a text",
+    "string_too_long": "it may have at most {max_length} characters",
+    "string_too_short": "it must have at least {min_length} characters",
+    "string_pattern_mismatch": "it has a character that is not allowed there",
+    "list_type": "write a list",
+    "too_long": "it may have at most {max_length} items",
+    "dict_type": "write an object",
+    "model_type": "write an object",
+    "model_attributes_type": "write an object",
+    "enum": "it must be {expected}",
+    "literal_error": "it must be {expected}",
+}
+
 
 def make_problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
     return {
@@ -108,12 +127,19 @@ def _is_form(part: str) -> bool:
 
 
 def _words(each: Mapping[str, Any]) -> str:
-    if each["type"] == "extra_forbidden":
-        return "there is no such field"
-    if each["type"] == "missing":
-        return "it is missing"
-    if str(each["type"]).startswith("datetime"):
+    kind = str(each["type"])
+    if kind == "missing" and len(each["loc"]) == 1:
+        return "the body is missing: send an object of JSON"
+    if kind.startswith(("int_", "finite_")):
+        return "write a whole number, for example 60"
+    if kind.startswith("bool_"):
+        return "write true or false"
+    if kind.startswith("datetime"):
         return "this is no time: write for example 2026-01-31T08:00:00Z"
+    if kind == "string_too_short" and each["ctx"]["min_length"] == 1:
+        return "it is empty"
+    if (words := _WORDS.get(kind)) is not None:
+        return words.format(**each.get("ctx", {}))
     words = str(each["msg"])
     return words[0].lower() + words[1:]
 
