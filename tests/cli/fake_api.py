@@ -6,7 +6,7 @@ import base64
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +53,7 @@ class Script:
     answers_wait_for: threading.Event | None = None
     lose_answers: int = 0  # so many POSTs are carried out and their connection closed without an answer
     lose_gets: int = 0
+    refuse_pages: int = 0  # so many pages of the log but the first are refused, to be asked for again at once
     fail_with: tuple[int, str, str] | None = None  # status, code, detail of every POST of a run
     deploy: list[dict[str, Any]] = field(default_factory=list)  # the states a deploy goes through
 
@@ -190,6 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._problem(404, "not_found", f"there is no run {path.removeprefix('/runs/')!r}")
         elif path.endswith("/logs"):
             after = int(query["after"])
+            if after and self.api.script.refuse_pages:
+                self.api.script.refuse_pages -= 1
+                self._problem(429, "too_many_requests", "go on in 0 s", {"Retry-After": "0"})
+                return
             items = [record for position, record in self.api.events if position > after][:2]
             self._answer(200, {"items": items, "next_cursor": None})
         else:
@@ -219,14 +224,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
-    def _answer(self, status: int, value: Any, kind: str = "application/json") -> None:
+    def _answer(
+        self, status: int, value: Any, kind: str = "application/json", headers: Mapping[str, str] | None = None
+    ) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        for name, text in (headers or {}).items():
+            self.send_header(name, text)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def _problem(self, status: int, code: str, detail: str) -> None:
+    def _problem(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         problem = {"type": f"urn:oneoff:{code}", "title": code, "status": status, "code": code, "detail": detail}
-        self._answer(status, problem, "application/problem+json")
+        self._answer(status, problem, "application/problem+json", headers)

@@ -87,6 +87,14 @@ def test_logs_of_a_going_run_prints_what_there_is_and_exits_0(cli: Cli, api: Fak
     assert (done.returncode, done.stdout, done.stderr) == (0, b"one three", b"two")
 
 
+def test_logs_of_a_going_run_waits_where_its_pages_are_too_many_requests(cli: Cli, api: FakeApi) -> None:
+    api.script.records = [("stdout", b"one "), ("stderr", b"two"), ("stdout", b"three")]
+    api.script.refuse_pages = 3
+    done = cli.run("logs", RUN_ID)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"one three", b"two")
+    assert api.script.refuse_pages == 0
+
+
 def test_a_follower_cut_ten_times_gets_each_byte_once(cli: Cli, api: FakeApi) -> None:
     chance = random.Random(7)
     pieces = [chance.randbytes(chance.randrange(1, 4000)) for _ in range(300)]

@@ -55,7 +55,14 @@ class Follower:
     def take_stored(self) -> None:
         """What is stored now, without waiting for more."""
         while True:
-            page = self._client.get(f"/runs/{self._run_id}/logs", after=self.position, format="json").value["items"]
+            try:
+                page = self._client.get(f"/runs/{self._run_id}/logs", after=self.position, format="json").value["items"]
+            except ApiRefused as problem:
+                # A long log has more pages than the plan allows requests in a minute.
+                if problem.status != 429 or problem.retry_after is None:
+                    raise
+                time.sleep(problem.retry_after)
+                continue
             if not page:
                 return
             for record in page:
