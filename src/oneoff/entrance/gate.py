@@ -15,13 +15,14 @@ from fastapi import HTTPException  # Starlette's own would become a 400 where Fa
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oneoff.errors import NotAuthenticated, OneoffError, TooManyRequests
+from oneoff.errors import NotAuthenticated, OneoffError, StoreUnavailable, TooManyRequests
 from oneoff.operations.rates import Allowance
 from oneoff.operations.tokens import Tokens
 
 MOST_BODY_BYTES = 4 << 20
 _TOO_LARGE = 413
-_FORBIDDEN = {"type": "websocket.close", "code": 1008}
+_FORBIDDEN: Message = {"type": "websocket.close", "code": 1008}
+_END: Message = {"type": "http.response.body"}
 _BEARER = re.compile(rb"[Bb]earer +([!-~]{1,512}) *")
 
 
@@ -85,17 +86,24 @@ class Gate:
             await self._app(scope, _limited(receive, most), answering)
 
     def _while_valid(self, bearer: str, send: Send) -> Send:
-        """A stream gives no more once its token is revoked: it ends, and the client that comes back is refused."""
+        """A stream gives no more once its token is revoked: it ends, and the client that comes back is refused. Any
+        other answer breaks off, so that nobody takes the part for the whole."""
+        end: Message | None = None
 
         async def send_checked(message: Message) -> None:
+            nonlocal end
             kind = message["type"]
+            if kind == "http.response.start":
+                end = _END if _is_event_stream(message) else None
             if kind == "websocket.send" or message.get("more_body"):
                 try:
                     await self._tokens.authenticate(bearer)
                 except NotAuthenticated:
-                    end = {"type": "http.response.body"} if kind != "websocket.send" else _FORBIDDEN
-                    await send(end)
+                    if last := _FORBIDDEN if kind == "websocket.send" else end:
+                        await send(last)
                     raise _RevokedError from None
+                except StoreUnavailable:
+                    pass  # nobody can tell now; the next piece is asked for again
             await send(message)
 
         return send_checked
@@ -103,6 +111,10 @@ class Gate:
 
 class _RevokedError(Exception):
     """Leaves the app whose stream was ended; goes no farther than the gate."""
+
+
+def _is_event_stream(start: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in start["headers"])
 
 
 def _refuse(door: Door, problem: OneoffError) -> Response:
