@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,15 @@ def command(gate: Gate, truth: Oracle) -> dict[str, object]:
     return {"shell": script, "timeout_seconds": 300}
 
 
+def start_run(server: Server, gate: Gate, truth: Oracle) -> dict[str, Any]:
+    """A run of a server that starts now, whose command has come to the gate."""
+    server.start()
+    run = server.create_run(server.create_service(), command(gate, truth), "one")
+    assert run is not None
+    wait_until(lambda: gate.waiting == {run["id"]}, 30, lambda: "it did not start")
+    return run
+
+
 def has_processes(cgroup: str) -> bool:
     with suppress(OSError):  # they come and go
         return any(
@@ -47,10 +57,7 @@ def test_the_engine_is_killed_under_a_running_run(
         private_dockerd(tmp_path, live_restore=live_restore) as engine,
         Server(tmp_path / "data", "docker", engine.host, nursery=nursery) as server,
     ):
-        server.start()
-        run = server.create_run(server.create_service(), command(gate, truth), "one")
-        assert run is not None
-        wait_until(lambda: gate.waiting == {run["id"]}, 30, lambda: "it did not start")
+        run = start_run(server, gate, truth)
         engine.kill9()
         if ends_meanwhile:
             gate.let({run["id"]})
@@ -77,10 +84,7 @@ def test_engine_and_server_are_killed_and_the_server_tells_whether_output_may_be
         private_dockerd(tmp_path, live_restore=True) as engine,
         Server(tmp_path / "data", "docker", engine.host, nursery=nursery) as server,
     ):
-        server.start()
-        run = server.create_run(server.create_service(), command(gate, truth), "one")
-        assert run is not None
-        wait_until(lambda: gate.waiting == {run["id"]}, 30, lambda: "it did not start")
+        run = start_run(server, gate, truth)
         wait_until(lambda: server.call("GET", f"/runs/{run['id']}")["status"] == "running", 30, lambda: "not running")
         server.kill()
         engine.kill9()
